@@ -1,5 +1,5 @@
 //! This machine: files that survive a power loss, locks between processes, commands with a deadline, routes and
-//! addresses, random ids.
+//! addresses, random ids, the user's ssh agent.
 
 mod command;
 mod file;
@@ -7,6 +7,7 @@ mod id;
 mod lock;
 mod network;
 mod process;
+mod ssh_agent;
 
 pub use command::{Limits, output};
 pub use file::{create_whole, make_private, replace, replace_in_memory, sweep_unfinished};
@@ -14,3 +15,4 @@ pub use id::{random_base36, random_seed};
 pub use lock::{ByteRange, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
 pub use network::{Route, addresses, readable_routes, routes, routes_v6};
 pub use process::{is_running, process_identity};
+pub use ssh_agent::ask_agent;

@@ -24,7 +24,8 @@ pub struct GitSection {
     pub url: String,
     /// For HTTPS: the credential that the gate's requests get. It must be declared for the host.
     pub credential: Option<String>,
-    /// For ssh: the private key, without a passphrase. It never enters the agent's container.
+    /// For ssh: the private key, without a passphrase; or the public one, if your ssh agent has the private one. It never
+    /// enters the agent's container.
     pub identity_file: Option<PathBuf>,
     /// For ssh: the host's public key, as in `ssh-ed25519 AAAA…`; those of your own `known_hosts` by default.
     pub known_host_key: Option<String>,
@@ -47,7 +48,7 @@ pub struct GitSection {
     pub author: Vec<String>,
     /// Patterns of paths that no commit may change without your approval; what makes forges run programs by default.
     pub protected: Option<Vec<String>>,
-    /// Pointers to Git LFS; `refuse` by default.
+    /// Git LFS: `refuse` (the default), or `scan`, over HTTP: the gate inspects the contents, and sends them to the upstream.
     pub lfs: Option<GitLfs>,
 }
 
@@ -85,6 +86,7 @@ impl GitSection {
         match place {
             RepositoryUrl::Ssh(_) => {
                 only(self.credential.is_some(), "credential", "https://")?;
+                only(self.lfs == Some(GitLfs::Scan), "lfs: scan", "https:// and http://")?;
                 if self.identity_file.is_none() {
                     return Err("identity_file: the gate needs a key of its own, such as a deploy key".to_owned());
                 }
@@ -168,6 +170,7 @@ mod tests {
             (format!("[{{{ssh}}}, {{url: 'https://a.example/X/App', name: b}}]"), "the same repository"),
             (format!("[{{{ssh}, name: '../x'}}]"), "name: it has letters"),
             (format!("[{{{ssh}, max_push: 0}}]"), "0 is not a limit"),
+            (format!("[{{{ssh}, lfs: scan}}]"), "lfs: scan is for https:// and http://"),
             (format!("[{{{ssh}, typo: 1}}]"), "typo"),
         ] {
             let error = read(&yaml).unwrap_err();

@@ -40,9 +40,12 @@ pub struct RepositoryPlan {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub slot: Option<Slot>,
-    /// The file with the private key, over ssh. No plan has its content.
+    /// The file with the private key, over ssh, or with the public one. No plan has its content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity_file: Option<PathBuf>,
+    /// If the file has the public key: the socket of the ssh agent that has the private one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<PathBuf>,
     /// The host's public keys, over ssh, one in each line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub known_host_key: Option<String>,
@@ -106,6 +109,7 @@ fn repository(section: &GitSection, credentials: &[CredentialPlan]) -> Result<Re
         credential: section.credential.clone(),
         slot: slot.transpose()?,
         identity_file: section.identity_file.clone(),
+        agent: None,
         known_host_key: section.known_host_key.clone(),
         terms: GitTerms {
             branches: section.branches.clone().unwrap_or(default.branches),

@@ -1,7 +1,7 @@
 //! Which requests are for a repository behind the git gate, and what the gate itself may reach.
 //!
 //! An entry opens its repository and nothing else of the host: the list of references, the two services, and Git LFS
-//! (which the gate refuses). The agent's requests for it are handed over to the gate; the gate's own requests, which
+//! (which the gate refuses, or inspects). The agent's requests for it are handed over to the gate; the gate's own requests, which
 //! carry the key or the credential, are the only ones that reach the upstream.
 //!
 //! Attacks that this stops: a push to a declared repository past the gate, in any spelling of its path; a gate that is
@@ -127,9 +127,8 @@ impl GitAccess {
                     let is_it = intent.form == Form::Connect && (host, *port) == (&intent.host, intent.port);
                     return is_it.then_some(GitRequest::Ssh);
                 }
-                let is_it = entry.is_at(intent)
-                    && (intent.form == Form::Connect
-                        || entry.service(&intent.method, intent.path.as_deref()?).is_some());
+                let reaches = |whole: &str| entry.service(&intent.method, whole).is_some() || entry.stores(whole);
+                let is_it = entry.is_at(intent) && (intent.form == Form::Connect || reaches(intent.path.as_deref()?));
                 is_it.then_some(GitRequest::Upstream)
             }),
         }
@@ -161,17 +160,25 @@ impl GitEntry {
     /// What a canonical path asks of this repository: its end, with the query. Case does not matter, because it does
     /// not to most forges, and the gate knows the repository by its name.
     fn service<'a>(&self, method: &str, whole: &'a str) -> Option<&'a str> {
-        let (own, rest) = whole.split_at_checked(self.path.len())?;
-        if !own.eq_ignore_ascii_case(&self.path) {
-            return None;
-        }
-        let rest = rest.strip_prefix(".git").unwrap_or(rest);
+        let rest = self.below(whole)?;
         let is_service = match (method, rest) {
             ("GET", "/info/refs?service=git-upload-pack" | "/info/refs?service=git-receive-pack")
             | ("POST", "/git-upload-pack" | "/git-receive-pack") => true,
             (_, rest) => rest.starts_with("/info/lfs/"),
         };
         is_service.then_some(rest)
+    }
+
+    /// Whether a canonical path is where GitLab keeps the objects of Git LFS of this repository.
+    fn stores(&self, whole: &str) -> bool {
+        self.below(whole).is_some_and(|rest| rest.starts_with("/gitlab-lfs/objects/"))
+    }
+
+    /// What follows this repository's own path.
+    fn below<'a>(&self, whole: &'a str) -> Option<&'a str> {
+        let (own, rest) = whole.split_at_checked(self.path.len())?;
+        let is_own = own.eq_ignore_ascii_case(&self.path);
+        is_own.then(|| rest.strip_prefix(".git").unwrap_or(rest))
     }
 }
 
@@ -243,6 +250,9 @@ mod tests {
             access.request(&intent(Form::Inside, method, "git.example.com", 8443, Some(path)))
         };
         assert_eq!(inside("POST", "/lib.git/git-receive-pack"), Some(GitRequest::Upstream));
+        assert_eq!(inside("PUT", "/lib.git/info/lfs/objects/1"), Some(GitRequest::Upstream));
+        assert_eq!(inside("PUT", "/lib.git/gitlab-lfs/objects/1/2"), Some(GitRequest::Upstream));
+        assert_eq!(inside("PUT", "/other.git/gitlab-lfs/objects/1/2"), None);
         assert_eq!(inside("POST", "/other.git/git-receive-pack"), None);
         assert_eq!(inside("GET", "/api/v1/user"), None);
     }

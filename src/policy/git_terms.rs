@@ -45,6 +45,8 @@ pub enum GitDelete {
 pub enum GitLfs {
     /// New ones are refused.
     Refuse,
+    /// They pass, and so do the contents, which the gate inspects before it sends them to the upstream.
+    Scan,
 }
 
 /// Paths that make a forge run programs, or decide who reviews: GitHub, GitLab, Gitea, Forgejo, Bitbucket, Azure, and

@@ -10,13 +10,57 @@ use crate::support::process::{Done, World, wait_for};
 const FORGE: &str = "git.example.com";
 const SSH: &str = "ssh.example.com";
 const VALUE: &str = "value-of-a-forge-token-0123456789";
-const SECRET: &str = "correct-horse-battery-staple";
+pub const SECRET: &str = "correct-horse-battery-staple";
 
-/// A forge: `git http-backend` behind TLS, which wants the token; and OpenSSH's server.
+/// A forge: `git http-backend` behind TLS, which wants the token, and the little of GitHub's API that gh asks, whatever it
+/// asks about; and OpenSSH's server.
 const SERVER: &str = r#"
-import base64, os, ssl, subprocess
+import base64, json, os, re, ssl, subprocess
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 WANTED = "Basic " + base64.b64encode(b"x-access-token:" + open("/origin/value", "rb").read()).decode()
+TOKEN = "token " + open("/origin/value").read()
+OWNER = {"id": "U1", "login": "acme", "name": "acme"}
+REPOSITORY = {"id": "R1", "name": "lib", "nameWithOwner": "acme/lib", "owner": OWNER, "viewerPermission": "WRITE", "parent": None,
+    "hasIssuesEnabled": True, "hasWikiEnabled": False, "isPrivate": True, "defaultBranchRef": {"name": "main"},
+    "pullRequest": {"id": "P7", "number": 7, "state": "OPEN", "headRefName": "theirs", "baseRefName": "main",
+        "headRepository": {"id": "R2", "name": "lib"}, "headRepositoryOwner": {"id": "U2", "login": "stranger"},
+        "isCrossRepository": True, "maintainerCanModify": False, "url": "https://git.example.com/acme/lib/pull/7"},
+    "pullRequests": {"nodes": [], "totalCount": 0}}
+DATA = {"viewer": OWNER, "repository": REPOSITORY,
+    "createPullRequest": {"pullRequest": {"id": "P8", "url": "https://git.example.com/acme/lib/pull/8"}}}
+def answer(query):
+    """What a query selects of DATA: gh takes no field that it has not asked for."""
+    words, fragments, fields = re.findall(r"\.\.\.|\w+|[{}:]", re.sub(r"\([^)]*\)", "", query)), {}, None
+    def selection():
+        assert words.pop(0) == "{"
+        chosen = []
+        while words[0] != "}":
+            name = words.pop(0)
+            if name == "...":
+                name = words.pop(0)
+                if name == "on": words.pop(0); chosen.append(("...", None, selection()))
+                else: chosen.append(("...", name, None))
+                continue
+            alias, name = (name, words[1]) if words[0] == ":" else (name, name)
+            if alias != name or words[0] == ":": del words[:2]
+            chosen.append((alias, name, selection() if words[0] == "{" else None))
+        words.pop(0)
+        return chosen
+    while words:
+        kind = words.pop(0) if words[0] != "{" else "query"
+        name = words[0]
+        while words[0] != "{": words.pop(0)
+        if kind == "fragment": fragments[name] = selection()
+        else: fields = selection()
+    def select(chosen, value):
+        if isinstance(value, list): return [select(chosen, one) for one in value]
+        if chosen is None or value is None: return value
+        found = {}
+        for alias, name, inner in chosen:
+            if alias == "...": found.update(select(inner or fragments[name], value))
+            else: found[alias] = select(inner, value.get(name))
+        return found
+    return {"data": select(fields, DATA)}
 class Server(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
@@ -35,6 +79,11 @@ class Server(BaseHTTPRequestHandler):
     def serve(self):
         body = self.body()
         held = self.headers.get_all("authorization") or []
+        if self.path.startswith("/api/"):
+            print(self.command, self.path, "has" if held == [TOKEN] else "lacks", body[:80], flush=True)
+            known = held == [TOKEN] and self.path == "/api/graphql"
+            text = json.dumps(answer(json.loads(body)["query"]) if known else {"message": "Not Found"}).encode()
+            return self.reply(200 if known else 404, [("content-type", "application/json")], text)
         print(self.command, self.path, "has" if held == [WANTED] else "lacks", flush=True)
         if held != [WANTED]: return self.reply(401, [], b"no credential\n")
         path, _, query = self.path.partition("?")
@@ -65,11 +114,29 @@ exec python3 /origin/server.py
 ";
 
 /// A token of a provider's format, which nobody issued. Assembled here, so that repository scanners do not report it.
-fn token() -> String {
+pub fn token() -> String {
     ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
 
-fn prepare(folder: &Path, more: &str) {
+/// What a test wants otherwise.
+pub struct Wish<'a> {
+    /// More of the egress.
+    pub egress: &'a str,
+    /// More of the credential, and of its hosts.
+    pub credential: &'a str,
+    pub hosts: &'a str,
+    /// The key of the repository over ssh.
+    pub identity: &'a str,
+}
+
+impl Default for Wish<'_> {
+    fn default() -> Self {
+        Self { egress: "", credential: "", hosts: "", identity: "origin/user" }
+    }
+}
+
+pub fn prepare(folder: &Path, wish: &Wish<'_>) {
+    let Wish { egress, credential, hosts, identity } = wish;
     let origin = folder.join("origin");
     std::fs::create_dir(&origin).unwrap();
     certificates(&origin, &[FORGE]);
@@ -89,13 +156,13 @@ fn prepare(folder: &Path, more: &str) {
     image: {DEBIAN}
     env: {{KNOWN: \"${{KNOWN}}\"}}
     credentials:
-      - {{name: forge, source: 'env:FORGE', hosts: [{{host: {FORGE}, slot: 'basic:x-access-token'}}]}}
+      - {{name: forge, source: 'env:FORGE'{credential}, hosts: [{{host: {FORGE}, slot: 'basic:x-access-token'}}{hosts}]}}
     git:
       - {{url: 'https://{FORGE}/acme/lib.git', credential: forge}}
-      - {{url: 'root@{SSH}:/srv/app.git', identity_file: origin/user, known_host_key: '{}'}}
+      - {{url: 'root@{SSH}:/srv/app.git', identity_file: {identity}, known_host_key: '{}'}}
     bridge: {{set_rp_filter: true}}
     workspace: {{mode: none}}
-    egress: {{roots: [origin/root.pem], ip_allow: [10.213.0.0/16, 172.29.0.0/16]{more}}}
+    egress: {{roots: [origin/root.pem], ip_allow: [10.213.0.0/16, 172.29.0.0/16]{egress}}}
 agents:
   dev: {{bottle: dev, command: [sleep, '1000']}}
 ",
@@ -104,15 +171,20 @@ agents:
     std::fs::write(folder.join("bottler.yaml"), manifest).unwrap();
 }
 
-fn launch(world: &World, folder: &Path, id: &str, more: &[&str]) -> Done {
+pub fn launch(world: &World, folder: &Path, id: &str, more: &[&str], env: &[(&str, &Path)]) -> Done {
     let manifest = folder.join("bottler.yaml");
     let mut command =
         world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
-    command.args(more).current_dir(folder.join("project")).env("FORGE", VALUE).env("KNOWN", SECRET);
+    command
+        .args(more)
+        .current_dir(folder.join("project"))
+        .env("FORGE", VALUE)
+        .env("KNOWN", SECRET)
+        .envs(env.iter().copied());
     command.output().unwrap().into()
 }
 
-fn start(id: &str, folder: &Path) -> Origin {
+pub fn start(id: &str, folder: &Path) -> Origin {
     Origin::start(id, &[FORGE, SSH], DEBIAN, &folder.join("origin"), &["sh", "-e", "/origin/start"])
 }
 
@@ -121,9 +193,9 @@ fn promise_10_an_agent_clones_and_pushes_with_the_urls_that_people_use_and_nothi
     for isolation in ["sealed", "bridge"] {
         let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
         Debian::import();
-        prepare(folder.path(), "");
+        prepare(folder.path(), &Wish::default());
         let id = format!("gate-{isolation}");
-        let launched = launch(&world, folder.path(), &id, &["--isolation", isolation]);
+        let launched = launch(&world, folder.path(), &id, &["--isolation", isolation], &[]);
         assert_eq!(launched.code(), 0, "{}", launched.stderr);
         for words in ["with the credential forge", "host key ssh-ed25519 SHA256:", "branches agent/*"] {
             assert!(launched.stderr.contains(words), "{words}: {}", launched.stderr);
@@ -261,8 +333,9 @@ fn promise_10_an_agent_clones_and_pushes_with_the_urls_that_people_use_and_nothi
 fn a_gate_that_died_is_started_again_and_hosts_that_are_tunnels_are_reached_by_its_own_door() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     Debian::import();
-    prepare(folder.path(), ", allow: [{host: ssh.example.com, tls: tunnel}]");
-    let launched = launch(&world, folder.path(), "gate-again", &[]);
+    let egress = ", allow: [{host: ssh.example.com, tls: tunnel}]";
+    prepare(folder.path(), &Wish { egress, ..Wish::default() });
+    let launched = launch(&world, folder.path(), "gate-again", &[], &[]);
     assert_eq!(launched.code(), 0, "{}", launched.stderr);
     let origin = start("gate-again", folder.path());
     let list = || {

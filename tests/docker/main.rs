@@ -25,6 +25,8 @@ mod full;
 #[path = "../suites/git_gate.rs"]
 mod gate_up;
 mod git_gate;
+mod git_gate_forge;
+mod git_gate_gitea;
 mod gvisor;
 mod havoc;
 mod images;

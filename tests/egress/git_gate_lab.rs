@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use bottler::policy::GitTerms;
 use bottler::scan::{Dlp, KnownSecret};
-use bottler::sidecar::git_gate::{Config, Gate, Known, Programs, ROLE, Repository};
+use bottler::sidecar::git_gate::{Approval, Ask, Config, Gate, Known, Programs, ROLE, Repository, Update};
 use bottler::sidecar::role::{CommandOf, MessageOf};
-use bottler::sidecar::{Action, Command as SidecarCommand, Event, Message, OutputLine};
+use bottler::sidecar::{Action, Command as SidecarCommand, CommandOutcome, Event, Message, OutputLine};
 
 pub use crate::git_gate_client::Done;
 use crate::git_gate_client::{enter, git_command, git_in};
@@ -129,7 +129,8 @@ impl World {
         let secret = |&value: &&str| KnownSecret { value: value.to_owned(), hosts: Vec::new() };
         let known = Known { secrets: wish.secrets.iter().map(secret).collect(), placeholders: Vec::new() };
         let (terms, authorization) = (wish.terms, None);
-        let repository = Repository { name: "app".to_owned(), url, identity, known_host_key, authorization, terms };
+        let repository =
+            Repository { name: "app".to_owned(), url, identity, public: None, known_host_key, authorization, terms };
         let config = Config {
             bottle: "demo-1a2b3".to_owned(),
             inside: None,
@@ -272,16 +273,32 @@ impl World {
         (String::from_utf8_lossy(&response).into_owned(), began.elapsed(), silence)
     }
 
+    /// Approves what a refused push was offered as, in what the client was told.
+    pub fn approve(&mut self, told: &str, once: bool) {
+        let mut words = told.split("bottler git approve ").nth(1).expect("an offer").split_whitespace();
+        assert_eq!(words.next(), Some("demo-1a2b3"));
+        let approval = Approval { id: words.next().unwrap().to_owned(), once };
+        self.command(Action::Update(Update::Approve(approval)));
+    }
+
     /// All decisions so far.
     pub fn decisions(&mut self) -> Vec<Event> {
-        let command: CommandOf<Gate> = SidecarCommand { n: 1, action: Action::Flush };
+        self.command(Action::Flush)
+    }
+
+    /// Has a command carried out; returns the decisions that were told before that.
+    fn command(&mut self, action: Action<Update, Ask>) -> Vec<Event> {
+        let command: CommandOf<Gate> = SidecarCommand { n: 1, action };
         writeln!(self.running.input, "{}", serde_json::to_string(&command).unwrap()).unwrap();
         let mut events = Vec::new();
         loop {
             let line = self.running.lines.next().unwrap().unwrap();
             match serde_json::from_str::<OutputLine<MessageOf<Gate>>>(&line).unwrap().message {
                 Message::Audit(event) => events.push(*event),
-                Message::Acknowledged(_) => return events,
+                Message::Acknowledged(acknowledged) => {
+                    assert_eq!(acknowledged.outcome, CommandOutcome::Done);
+                    return events;
+                }
                 _ => panic!("{line}"),
             }
         }

@@ -1,4 +1,5 @@
-//! Upstreams of the git gate: OpenSSH's server and `git http-backend`, and a relay that counts what passes.
+//! Upstreams of the git gate: OpenSSH's server, `git http-backend` with a server of Git LFS, and a relay that counts what
+//! passes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -50,6 +51,8 @@ pub struct HttpUpstream {
     pub scripted: Arc<Mutex<Option<Vec<u8>>>>,
     /// Requests that contain these words wait until there are none.
     pub hold: Arc<watch::Sender<Option<&'static str>>>,
+    /// Where the server of Git LFS says that objects are, instead of below the repository.
+    pub lfs_at: Arc<Mutex<Option<String>>>,
     /// How many requests are served now, also of clients that have gone.
     pub busy: Arc<AtomicU64>,
 }
@@ -57,7 +60,8 @@ pub struct HttpUpstream {
 impl HttpUpstream {
     pub fn new(root: PathBuf) -> Self {
         let hold = Arc::new(watch::channel(None).0);
-        Self { root, requests: Arc::default(), scripted: Arc::default(), hold, busy: Arc::default() }
+        let (requests, scripted, lfs_at, busy) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
+        Self { root, requests, scripted, hold, lfs_at, busy }
     }
 }
 
@@ -89,6 +93,12 @@ async fn serve(upstream: HttpUpstream, request: Request<Incoming>) -> Result<Res
     upstream.requests.lock().unwrap().push(format!("{} {} {first}", head.method, head.uri));
     let holds = |words: Option<&str>| words.is_some_and(|words| first.contains(words));
     upstream.hold.subscribe().wait_for(|words| !holds(*words)).await.map_err(std::io::Error::other)?;
+    if let Some((repository, rest)) = head.uri.path().split_once("/info/lfs") {
+        let at = upstream.lfs_at.lock().unwrap().clone();
+        let host = head.headers["host"].to_str().unwrap_or_default();
+        let at = at.unwrap_or_else(|| format!("http://{host}{repository}/info/lfs"));
+        return Ok(crate::git_lfs_server::respond(&upstream.root.join("lfs"), head.method.as_str(), rest, &body, &at));
+    }
     let scripted = upstream.scripted.lock().unwrap().clone();
     if let Some(scripted) = scripted.filter(|_| head.method == "POST" && head.uri.path().ends_with("receive-pack")) {
         return Ok(Response::new(Full::new(scripted.into())));

@@ -20,6 +20,8 @@ mod credentials;
 mod desk;
 mod flood;
 mod git_gate;
+mod git_gate_approved;
+mod git_gate_borrowed;
 mod git_gate_client;
 mod git_gate_contents;
 mod git_gate_hostile;
@@ -29,6 +31,8 @@ mod git_gate_limits;
 mod git_gate_packs;
 mod git_gate_refs;
 mod git_gate_upstream;
+mod git_lfs;
+mod git_lfs_server;
 mod honest;
 #[path = "../support/lab.rs"]
 mod lab;

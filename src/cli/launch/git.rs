@@ -1,7 +1,7 @@
-//! The repositories of a launch: finds the host keys that the user's ssh knows, checks the private keys, and says in the
-//! summary what may be pushed where.
+//! The repositories of a launch: finds the host keys that the user's ssh knows, checks the keys of repositories, finds the ssh
+//! agent that has one, and says in the summary what may be pushed where.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,29 +9,33 @@ use data_encoding::{BASE64, BASE64_NOPAD};
 use sha2::{Digest, Sha256};
 
 use crate::cli::failure::input;
-use crate::host::{Limits, output};
+use crate::host::{Limits, ask_agent, output};
 use crate::net::RepositoryUrl;
 use crate::plan::{LaunchPlan, RepositoryPlan};
 use crate::session::Failure;
+use crate::sidecar::git_gate::ssh_agent::{ask_identities, lists, public_key};
 
 /// Limits of `ssh-keygen -F`.
 const LIMITS: Limits = Limits { time: Duration::from_secs(10), bytes: 1 << 20 };
 /// Maximum size of a private key's file, in bytes.
 const MAX_KEY: usize = 64 << 10;
 
-/// Fills in host keys that the manifest leaves to the user's `known_hosts`, and checks the private keys.
+/// The variable that names the ssh agent's socket (ssh-agent(1)), and how long the agent may take to list its keys.
+const AGENT: &str = "SSH_AUTH_SOCK";
+const LISTED: Duration = Duration::from_secs(10);
+
+/// Fills in host keys that the manifest leaves to the user's `known_hosts`, and the ssh agent of public keys; checks the keys.
 ///
 /// # Errors
-/// A host is not known, or a key cannot be read or has a passphrase.
+/// A host is not known, or a key cannot be read, has a passphrase, or is in no agent.
 pub(in crate::cli) fn settle(plan: &mut LaunchPlan) -> Result<(), Failure> {
     for repository in plan.git.iter_mut().flat_map(|git| &mut git.repositories) {
         let Ok(RepositoryUrl::Ssh(url)) = RepositoryUrl::parse(&repository.url) else { continue };
         let bad = |why: String| input(format!("git: {}: {why}", repository.name));
         if let Some(file) = &repository.identity_file {
-            identity(file).map_err(|why| {
-                bad(format!("identity_file: {}: {why}", file.display()))
-                    .hint("ssh-keygen -t ed25519 -N '' -f FILE, and add FILE.pub to the repository as a deploy key")
-            })?;
+            let found = identity(file)
+                .map_err(|(why, hint)| bad(format!("identity_file: {}: {why}", file.display())).hint(hint))?;
+            repository.agent = found;
         }
         if repository.known_host_key.is_none() {
             let name = if url.port == 22 { url.host.clone() } else { format!("[{}]:{}", url.host, url.port) };
@@ -44,13 +48,34 @@ pub(in crate::cli) fn settle(plan: &mut LaunchPlan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks that a private key can be used by a program that nobody answers.
-fn identity(file: &Path) -> Result<(), String> {
-    let content = std::fs::read(file).map_err(|error| error.to_string())?;
+/// Checks that a key can be used by a program that nobody answers: a private one, or a public one of which an ssh agent has the
+/// private one; returns that agent's socket. An error has what to do.
+fn identity(file: &Path) -> Result<Option<PathBuf>, (String, &'static str)> {
+    const MAKE: &str = "ssh-keygen -t ed25519 -N '' -f FILE, and add FILE.pub to the repository as a deploy key";
+    let content = std::fs::read(file).map_err(|error| (error.to_string(), MAKE))?;
     if content.len() > MAX_KEY {
-        return Err("it is too large for a private key".to_owned());
+        return Err(("it is too large for a key".to_owned(), MAKE));
     }
-    usable(&String::from_utf8_lossy(&content)).map_err(str::to_owned)
+    let text = String::from_utf8_lossy(&content);
+    let Some(key) = public_key(&text) else {
+        return usable(&text).map(|()| None).map_err(|why| (why.to_owned(), MAKE));
+    };
+    let socket = std::env::var_os(AGENT).filter(|socket| !socket.is_empty()).map(PathBuf::from);
+    in_agent(socket, &key)
+        .map(Some)
+        .map_err(|why| (why, "ssh-add FILE, without .pub; or name a private key without a passphrase"))
+}
+
+/// The socket of the agent, if it has the private key of a public one.
+fn in_agent(socket: Option<PathBuf>, key: &[u8]) -> Result<PathBuf, String> {
+    let socket = socket.ok_or_else(|| format!("it is a public key, and no ssh agent runs ({AGENT} is not set)"))?;
+    let answer = ask_agent(&socket, &ask_identities(), LISTED)
+        .map_err(|error| format!("it is a public key; ask the ssh agent at {}: {error}", socket.display()))?;
+    if lists(&answer, key) {
+        Ok(socket)
+    } else {
+        Err("it is a public key, and your ssh agent does not have the private one".to_owned())
+    }
 }
 
 /// Whether the text of a key is a private one without a passphrase (OpenSSH's PROTOCOL.key; RFC 7468, RFC 1421).
@@ -59,7 +84,7 @@ fn usable(text: &str) -> Result<(), &'static str> {
     let mut lines = text.trim().lines();
     let first = lines.next().unwrap_or_default();
     if !first.starts_with("-----BEGIN ") || !first.ends_with("PRIVATE KEY-----") {
-        return Err("it is not a private key");
+        return Err("it is neither a private nor a public key");
     }
     let encrypted = first.contains("ENCRYPTED") || text.contains("\nProc-Type: 4,ENCRYPTED");
     if encrypted {
@@ -127,6 +152,9 @@ pub(in crate::cli) fn lines(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
 fn with(repository: &RepositoryPlan) -> String {
     match (&repository.credential, &repository.identity_file) {
         (Some(name), _) => format!(", with the credential {name}"),
+        (None, Some(file)) if repository.agent.is_some() => {
+            format!(", with the key {} of your ssh agent, which signs the gate's logins", file.display())
+        }
         (None, Some(file)) => format!(", with {}, which only the gate has", file.display()),
         (None, None) => ", without a credential".to_owned(),
     }
@@ -159,6 +187,14 @@ mod tests {
         command.args(["-q", "-t", "rsa", "-m", "PEM", "-N", "a passphrase", "-f"]).arg(&legacy);
         assert!(output(&mut command, LIMITS).unwrap().status.success());
         assert!(usable(&std::fs::read_to_string(legacy).unwrap()).unwrap_err().contains("passphrase"));
-        assert!(usable("ssh-ed25519 AAAA").unwrap_err().contains("not a private key"));
+        assert!(usable("ssh-ed25519 AAAA").unwrap_err().contains("neither"));
+    }
+
+    #[test]
+    fn a_public_key_needs_an_agent_that_has_the_private_one() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(in_agent(None, b"key").unwrap_err().contains("no ssh agent runs"));
+        let why = in_agent(Some(folder.path().join("none")), b"key").unwrap_err();
+        assert!(why.contains("ask the ssh agent at"), "{why}");
     }
 }

@@ -54,7 +54,7 @@ impl Bottle {
         self.plan.cred_proxy.iter().flat_map(|plan| &plan.routes).filter_map(route).collect()
     }
 
-    /// The repositories of the git gate, with placeholders and with the private keys, which are read now.
+    /// The repositories of the git gate, with placeholders and with the keys, which are read now.
     ///
     /// # Errors
     /// A key cannot be read.
@@ -70,10 +70,12 @@ impl Bottle {
                     Some(Put::Header(_, value)) => Some(value),
                     _ => None,
                 });
+            let (identity, public) = if plan.agent.is_some() { (None, identity) } else { (identity, None) };
             Ok(Repository {
                 name: plan.name.clone(),
                 url: plan.url.clone(),
                 identity,
+                public,
                 known_host_key: plan.known_host_key.clone(),
                 authorization,
                 terms: plan.terms.clone(),

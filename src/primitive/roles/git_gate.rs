@@ -7,8 +7,7 @@ use crate::credential::Credential;
 use crate::engine::Resources;
 use crate::layout::git_gate;
 use crate::scan::KnownSecret;
-use crate::sidecar::Never;
-use crate::sidecar::git_gate::{Approval, Config, Gate, Known, Programs, Update};
+use crate::sidecar::git_gate::{Approval, Config, Gate, Known, Programs, Sign, Signed, Update};
 use crate::sidecar::place::InsideAddresses;
 
 pub(super) struct GitGateProfile;
@@ -27,6 +26,7 @@ impl Profile for GitGateProfile {
     const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = Some(Update::Secrets);
     const CREDENTIALS: Option<fn(Vec<Credential>) -> UpdateOf<Self>> = Some(Update::Credentials);
     const APPROVE: Option<fn(Approval) -> UpdateOf<Self>> = Some(Update::Approve);
+    const SIGNED: Option<fn(Signed) -> UpdateOf<Self>> = Some(Update::Signed);
 
     fn config(context: Context<'_>) -> Result<ConfigOf<Self>, &'static str> {
         if context.repositories.is_empty() {
@@ -47,7 +47,7 @@ impl Profile for GitGateProfile {
         })
     }
 
-    fn noticed(notice: Never) -> Option<NoticeEffect> {
-        match notice {}
+    fn noticed(sign: Sign) -> Option<NoticeEffect> {
+        Some(NoticeEffect::Sign(sign))
     }
 }

@@ -13,7 +13,7 @@ use crate::policy::{EnforcedPolicy, TcpTarget};
 use crate::scan::{Dlp, KnownSecret};
 use crate::sidecar::cred_proxy::Route;
 use crate::sidecar::egress::{CaKeyPair, Pair, Registration};
-use crate::sidecar::git_gate::{Approval, Repository};
+use crate::sidecar::git_gate::{Approval, Repository, Sign, Signed};
 use crate::sidecar::place::Uplink;
 use crate::sidecar::role::Role;
 use crate::sidecar::run::Process;
@@ -56,6 +56,8 @@ pub(in crate::primitive) trait Profile: 'static {
 
     /// The update with the operator's approval of a push, for a role that asks for one.
     const APPROVE: Option<fn(Approval) -> UpdateOf<Self>> = None;
+    /// The update with a signature, for a role that asks for one.
+    const SIGNED: Option<fn(Signed) -> UpdateOf<Self>> = None;
 
     /// The relays through which the agent reaches it.
     fn relays(serving: &Serving<'_>) -> Vec<Relay> {
@@ -180,6 +182,8 @@ pub(in crate::primitive) enum NoticeEffect {
     Need(String),
     /// The agent asks something.
     Asked(Box<Call>),
+    /// A signature by a key of the operator's ssh agent is asked for.
+    Sign(Sign),
 }
 
 /// A role in the table.
@@ -218,6 +222,7 @@ pub(in crate::primitive) struct RoleProfile {
     pub(in crate::primitive) secrets: fn(Vec<KnownSecret>) -> Option<Value>,
     pub(in crate::primitive) credentials: fn(Vec<Credential>) -> Option<Value>,
     pub(in crate::primitive) approve: fn(Approval) -> Option<Value>,
+    pub(in crate::primitive) signed: fn(Signed) -> Option<Value>,
     pub(in crate::primitive) noticed: fn(Value) -> Option<NoticeEffect>,
 }
 
@@ -248,6 +253,7 @@ impl Entry {
             secrets: |secrets| serde_json::to_value(P::SECRETS?(secrets)).ok(),
             credentials: |credentials| serde_json::to_value(P::CREDENTIALS?(credentials)).ok(),
             approve: |approval| serde_json::to_value(P::APPROVE?(approval)).ok(),
+            signed: |signed| serde_json::to_value(P::SIGNED?(signed)).ok(),
             noticed: |notice| P::noticed(serde_json::from_value(notice).ok()?),
         };
         Self { name: P::Role::NAME, process: Process::of::<P::Role>(), profile: Some(profile) }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::liveness;
 use super::secrets::renew;
+use super::sign::sign;
 use crate::policy::EnforcedPolicy;
 use crate::primitive::away::back;
 use crate::primitive::bottle::Bottle;
@@ -138,6 +139,10 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
                     Some(NoticeEffect::Asked(call)) => {
                         let bottle = bottle.clone();
                         tokio::spawn(async move { supervise::asked(&bottle, *call).await });
+                    }
+                    Some(NoticeEffect::Sign(wanted)) => {
+                        let (bottle, name, channel) = (bottle.clone(), name.clone(), channel.clone());
+                        tokio::spawn(async move { sign(&bottle, &name, &channel, wanted).await });
                     }
                     None => {}
                 },

@@ -8,6 +8,7 @@ mod policy;
 mod restart;
 pub(super) mod secrets;
 pub(super) mod service;
+mod sign;
 pub(super) mod start;
 
 pub use policy::POLICY_FILE;

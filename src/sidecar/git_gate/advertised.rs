@@ -7,6 +7,7 @@ use super::conversation::Conversation;
 use super::outcome::{ForwardError, words};
 use super::pkt::{self, Packet, PktError};
 use super::visible;
+use crate::git_ref::{HEADS, TAGS};
 
 /// Maximum number of references that an upstream may list.
 const MAX_REFS: usize = 2_000_000;
@@ -16,7 +17,9 @@ const MAX_REFS: usize = 2_000_000;
 pub(super) struct Listed {
     /// Its references.
     pub(super) refs: BTreeMap<String, String>,
-    /// All ids that it has, also without a name.
+    /// The ids of its branches and tags: what anybody sees who sees the repository. What it lists beside them does not
+    /// count as published there: objects of other repositories that it borrows from (`.have`), such as forks, proposals
+    /// of strangers (`refs/pull`), and references with readers of their own.
     pub(super) ids: BTreeSet<String>,
     capabilities: Vec<String>,
 }
@@ -34,7 +37,7 @@ impl Listed {
 /// It is malformed, or the upstream refuses.
 pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, ForwardError> {
     let mut listed = Listed::default();
-    let mut first = true;
+    let (mut first, mut count) = (true, 0);
     loop {
         let line = match pkt::read(&mut conversation.reader).await {
             Ok(Some(Packet::Line(line))) => line,
@@ -56,11 +59,14 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
         }
         let text = String::from_utf8_lossy(text);
         let (id, name) = text.trim_end_matches('\n').split_once(' ').unwrap_or_default();
-        if listed.ids.len() > MAX_REFS || !is_id(id) {
+        count += 1;
+        if count > MAX_REFS || !is_id(id) {
             return Err(ForwardError::Lacks("lists references that cannot be read"));
         }
         if id != ZERO {
-            listed.ids.insert(id.to_owned());
+            if name.starts_with(HEADS) || name.starts_with(TAGS) {
+                listed.ids.insert(id.to_owned());
+            }
             if name.starts_with("refs/") {
                 listed.refs.insert(name.to_owned(), id.to_owned());
             }

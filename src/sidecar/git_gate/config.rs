@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::approvals::Approval;
+use super::key_agent::Signed;
 use crate::credential::Credential;
 use crate::policy::GitTerms;
 use crate::scan::{Dlp, KnownSecret};
@@ -81,6 +82,10 @@ pub struct Repository {
     /// For ssh: the private key, in OpenSSH's format.
     #[serde(default)]
     pub identity: Option<String>,
+    /// For ssh instead: the public key, as in a file `.pub`, of which the operator's ssh agent has the private one. The
+    /// holder is asked for each signature.
+    #[serde(default)]
+    pub public: Option<String>,
     /// For ssh: the host's public key, as `ssh-keyscan` prints it without the name: `ssh-ed25519 AAAA…`. Several are
     /// in one line each.
     #[serde(default)]
@@ -103,4 +108,6 @@ pub enum Update {
     Credentials(Vec<Credential>),
     /// The operator approves a refused push.
     Approve(Approval),
+    /// A signature that the holder was asked for.
+    Signed(Signed),
 }

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::approvals::Approvals;
 use super::config::{Config, Known, Repository};
 use super::inspect::Inspector;
+use super::key_agent::{Sign, Signatures};
 use super::mirror::Mirror;
 use super::terms::Terms;
 use super::upstream::Target;
@@ -35,6 +36,7 @@ pub struct Gate {
     sources: Mutex<(Option<Vec<KnownSecret>>, Vec<Credential>)>,
     dlp: Dlp,
     pub(super) approvals: Approvals,
+    pub(super) signatures: Arc<Signatures>,
     pub(super) bottle: String,
     pub(super) log: Log,
     pub(super) fetches: Arc<Semaphore>,
@@ -66,17 +68,18 @@ pub(super) struct Operation<'a> {
 }
 
 impl Gate {
-    /// Reads a configuration and makes the folders of its repositories.
+    /// Reads a configuration and makes the folders of its repositories. Signatures are asked for by `tell`.
     ///
     /// # Errors
     /// The configuration is invalid, or the folder cannot be written.
-    pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
+    pub(super) fn new(config: &Config, tell: fn(Sign)) -> anyhow::Result<Self> {
+        let signatures = Signatures::new(tell);
         let mut names = BTreeSet::new();
         let mut repositories = Vec::new();
         for repository in &config.repositories {
             ensure!(names.insert(&repository.name), "the repository {:?} is there twice", repository.name);
-            let served =
-                Served::new(config, repository).with_context(|| format!("repository {:?}", repository.name))?;
+            let served = Served::new(config, repository, &signatures)
+                .with_context(|| format!("repository {:?}", repository.name))?;
             repositories.push(Arc::new(served));
         }
         let inspector = config.known.as_ref().map(|known| Inspector::new(&config.dlp, known)).transpose()?;
@@ -85,6 +88,7 @@ impl Gate {
             inspector: Mutex::new(inspector),
             sources: Mutex::new((config.known.as_ref().map(|known| known.secrets.clone()), Vec::new())),
             approvals: Approvals::new(&config.state),
+            signatures,
             dlp: config.dlp.clone(),
             bottle: config.bottle.clone(),
             log: Log::new(ROLE, &config.bottle),
@@ -163,7 +167,7 @@ impl Gate {
 }
 
 impl Served {
-    fn new(config: &Config, repository: &Repository) -> anyhow::Result<Self> {
+    fn new(config: &Config, repository: &Repository, signatures: &Arc<Signatures>) -> anyhow::Result<Self> {
         let name = repository.name.clone();
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let is_name = name.bytes().all(plain) && !name.starts_with(['.', '-']) && !name.is_empty();
@@ -173,7 +177,7 @@ impl Served {
         forget_pushes(&folder)?;
         let keys = config.keys.as_ref().map_or_else(|| folder.clone(), |keys| keys.join(&name));
         std::fs::create_dir_all(&keys).with_context(|| format!("create {}", keys.display()))?;
-        let target = Arc::new(Target::new(config, repository, &keys)?);
+        let target = Arc::new(Target::new(config, repository, &keys, signatures)?);
         let program = config.programs.git.clone();
         let mirror = Arc::new(Mirror::new(&program, &name, &folder, target.clone())?);
         let terms = Arc::new(Terms::new(&repository.terms, &config.bottle)?);

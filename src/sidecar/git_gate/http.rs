@@ -7,37 +7,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HOST};
-use hyper::{Method, Request, Response, StatusCode};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use hyper::{Method, Request, StatusCode};
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 
+use super::body::{Body, PIPE, Response, full, reader, streamed, text};
 use super::conversation::Service;
 use super::fetch::{self, MAX_REQUEST, Version};
 use super::gate::{Gate, Operation, Served};
+use super::lfs_serve::{self, Asked};
 use super::report::{Answer, QUEUE};
 use super::{pkt, push, receive};
+use crate::policy::GitRepository;
 
 /// How long the request of a fetch may take to arrive.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// The size of a pipe and of a piece, in bytes.
-const PIPE: usize = 256 << 10;
 
-type Body = BoxBody<Bytes, std::io::Error>;
+/// Which way requests come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Door {
+    /// The gate's own, under its name.
+    Own,
+    /// egress, which hands over what is for the repository's own URL.
+    Egress,
+}
 
 /// What a request is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Action {
     /// The list of references.
     Refs(Service),
     /// A request of a service.
     Post(Service),
     /// Git LFS.
-    Lfs,
+    Lfs(Asked),
 }
 
 /// Reads a target: the repository's path, and the action. Escapes, empty and dotted components are in no URL of git's.
@@ -45,8 +51,8 @@ fn route<'a>(method: &Method, path: &'a str, query: Option<&str>) -> Option<(&'a
     if path.contains(['%', '\\']) || path.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
         return None;
     }
-    if let Some((repository, _)) = path.split_once("/info/lfs") {
-        return Some((repository, Action::Lfs));
+    if let Some((repository, rest)) = path.split_once("/info/lfs") {
+        return Some((repository, Action::Lfs(Asked::read(method, rest))));
     }
     if let Some(repository) = path.strip_suffix("/info/refs") {
         let service = Service::of_name(query?.strip_prefix("service=")?)?;
@@ -64,16 +70,16 @@ fn find(gate: &Gate, host: &str, path: &str) -> Option<Arc<Served>> {
 }
 
 /// Responds to a request.
-pub(super) async fn respond(gate: Arc<Gate>, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(super) async fn respond(gate: Arc<Gate>, door: Door, request: Request<Incoming>) -> Result<Response, Infallible> {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().map(str::to_owned));
     let routed = route(request.method(), &path, query.as_deref());
     let routed = routed.and_then(|(repository, action)| Some((find(&gate, &host, repository)?, action)));
     Ok(match routed {
         None => text(StatusCode::NOT_FOUND, "text/plain", "the git gate serves no such repository\n"),
-        Some((_, Action::Lfs)) => {
-            let why = r#"{"message": "refused by bottler: Git LFS is off for this repository"}"#;
-            text(StatusCode::FORBIDDEN, "application/vnd.git-lfs+json", why)
+        Some((served, Action::Lfs(asked))) => {
+            let base = base(&served, door, &host);
+            lfs_serve::respond(&gate, &served, asked, &base, request).await
         }
         Some((served, Action::Refs(service))) => refs(&gate, &served, service, &request).await,
         Some((served, Action::Post(Service::UploadPack))) => upload(&gate, &served, request).await,
@@ -81,11 +87,19 @@ pub(super) async fn respond(gate: Arc<Gate>, request: Request<Incoming>) -> Resu
     })
 }
 
+/// The URL of a repository, as this client reaches it.
+fn base(served: &Served, door: Door, host: &str) -> String {
+    match door {
+        Door::Own => format!("http://{host}/{}.git", served.name),
+        Door::Egress => format!("{}.git", GitRepository::of(&served.name, &served.target.upstream).url),
+    }
+}
+
 fn version(request: &Request<Incoming>) -> Version {
     Version::read(request.headers().get("git-protocol").and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
-async fn refs(gate: &Gate, served: &Served, service: Service, request: &Request<Incoming>) -> Response<Body> {
+async fn refs(gate: &Gate, served: &Served, service: Service, request: &Request<Incoming>) -> Response {
     let listed = match service {
         Service::UploadPack => {
             fetch::advertisement(&served.mirror, version(request)).await.map_err(|error| error.to_string())
@@ -108,7 +122,7 @@ fn failed(gate: &Gate, served: &Served, why: &str) -> Vec<u8> {
     pkt::line(format!("ERR bottler: {}", super::visible::reason(why)))
 }
 
-async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incoming>) -> Response<Body> {
+async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incoming>) -> Response {
     let kind = "application/x-git-upload-pack-result";
     let version = version(&request);
     let is_gzip = request.headers().get(CONTENT_ENCODING).is_some_and(|value| value == "gzip");
@@ -163,7 +177,7 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
     git(kind, streamed(from))
 }
 
-async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incoming>) -> Response<Body> {
+async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incoming>) -> Response {
     let kind = "application/x-git-receive-pack-result";
     if request.headers().contains_key(CONTENT_ENCODING) {
         return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, "text/plain", "a push has no content encoding\n");
@@ -191,38 +205,9 @@ async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<I
     git(kind, BodyExt::boxed(StreamBody::new(from)))
 }
 
-/// The body of a request, as something to read.
-fn reader(mut body: Incoming) -> impl AsyncRead + Unpin {
-    let (near, mut far) = tokio::io::duplex(PIPE);
-    tokio::spawn(async move {
-        while let Some(Ok(frame)) = body.frame().await {
-            if let Ok(data) = frame.into_data()
-                && far.write_all(&data).await.is_err()
-            {
-                return;
-            }
-        }
-    });
-    near
-}
-
-fn streamed(from: mpsc::Receiver<std::io::Result<Bytes>>) -> Body {
-    let pieces = futures_util::stream::unfold(from, |mut from| async { from.recv().await.map(|piece| (piece, from)) });
-    BodyExt::boxed(StreamBody::new(pieces.map_ok(Frame::data)))
-}
-
-fn full(body: impl Into<Bytes>) -> Body {
-    Full::new(body.into()).map_err(|never| match never {}).boxed()
-}
-
-fn git(kind: &str, body: Body) -> Response<Body> {
-    let response = Response::builder().header(CONTENT_TYPE, kind).header(CACHE_CONTROL, "no-cache");
+fn git(kind: &str, body: Body) -> Response {
+    let response = hyper::Response::builder().header(CONTENT_TYPE, kind).header(CACHE_CONTROL, "no-cache");
     response.body(body).unwrap_or_default()
-}
-
-fn text(status: StatusCode, kind: &str, text: &'static str) -> Response<Body> {
-    let response = Response::builder().status(status).header(CONTENT_TYPE, kind);
-    response.body(full(text)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -247,7 +232,7 @@ mod tests {
             ),
             (&post, "/app.git/git-upload-pack", None, Some(("/app.git", Action::Post(Service::UploadPack)))),
             (&post, "/app.git/git-receive-pack", None, Some(("/app.git", Action::Post(Service::ReceivePack)))),
-            (&post, "/app.git/info/lfs/objects/batch", None, Some(("/app.git", Action::Lfs))),
+            (&post, "/app.git/info/lfs/objects/batch", None, Some(("/app.git", Action::Lfs(Asked::Batch)))),
             (&get, "/app.git/info/refs", None, None),
             (&get, "/app.git/info/refs", Some("service=git-upload-archive"), None),
             (&get, "/app.git/info/refs", Some("service=git-upload-pack&x"), None),

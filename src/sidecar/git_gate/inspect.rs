@@ -98,6 +98,11 @@ impl Inspector {
         Ok(found)
     }
 
+    /// The first of the bottle's own secrets in a text.
+    pub(super) fn known(&self, text: &[u8]) -> Result<Option<Finding>, Exhausted> {
+        self.known.scan_known(text, &mut Budget::of(text.len()))
+    }
+
     /// Whether a finding refuses the push, or is only reported.
     pub(super) fn refuses(&self, finding: &Finding) -> bool {
         self.actions.of(&finding.rule) == Action::Block
@@ -162,7 +167,7 @@ impl Inspector {
         };
         self.text(&names.join(&b'\n'), problems)?;
         for text in [content, &names.concat()] {
-            let found = self.known.scan_known(text, &mut Budget::of(text.len()))?;
+            let found = self.known(text)?;
             problems.extend(found.map(Problem::Secret));
         }
         problems.dedup();

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::commands::Request;
 use super::gate::{Gate, Operation, Served};
 use super::inspect::{Inspector, Kind, Problem, is_known};
+use super::lfs::Object;
 use super::objects::{self, Issue};
 use super::publish::Published;
 use super::quarantine::Quarantine;
@@ -86,12 +89,7 @@ pub(super) async fn inspect(
         if passing.await.map_err(&failed)? {
             continue;
         }
-        let key = match &issue.problem {
-            Problem::Secret(finding) if !is_known(finding) => {
-                Some(approvals::token(&served.name, &finding.to_string()))
-            }
-            _ => None,
-        };
+        let key = key(served, &issue.problem);
         let place = if verdict.lines.len() < EXPLAINED {
             trace::place(git, inspector, published, issue).await.map_err(|error| failed(error.to_string()))?
         } else {
@@ -99,7 +97,59 @@ pub(super) async fn inspect(
         };
         verdict.judge(gate, served, explain(issue, &place), key);
     }
-    verdict.end(gate, served, inspector, request)
+    let refs = request.commands.iter().map(|command| command.name.clone()).collect();
+    let advice = "Take it out of every commit that is pushed, not only of the last one, then push again.";
+    verdict.end(gate, served, inspector, refs, advice)
+}
+
+/// Inspects an object of Git LFS, as a file of a push is. It has no path, so that nothing was there before. Returns what
+/// passes because the operator has approved it.
+///
+/// # Errors
+/// Why it is not sent.
+pub(super) async fn lfs(
+    gate: &Arc<Gate>,
+    served: &Arc<Served>,
+    inspector: &Inspector,
+    object: &Object,
+    content: &Bytes,
+) -> Result<Vec<String>, Denied> {
+    let (searching, terms, searched) = (inspector.clone(), served.terms.clone(), content.clone());
+    // A secret may be split over the strings of a JSON file, whatever it is called.
+    let is_json = matches!(content.trim_ascii_start().first(), Some(b'{' | b'['));
+    let name = if is_json { "object.json" } else { "" };
+    let problems = tokio::task::spawn_blocking(move || searching.inspect(Kind::Blob, name, &searched, &terms)).await;
+    let failed = |error: tokio::task::JoinError| {
+        Denied::all("git_gate_failed", format!("the object could not be inspected: {error}"))
+    };
+    let path = format!("the LFS object {}", object.short());
+    let mut verdict = Verdict::default();
+    for problem in problems.map_err(failed)? {
+        if verdict.lines.len() >= approvals::MOST {
+            verdict.is_final = true;
+            break;
+        }
+        let issue = Issue { id: object.oid.clone(), kind: Kind::Blob, path: path.clone(), problem };
+        if let Problem::Secret(finding) = &issue.problem
+            && !inspector.refuses(finding)
+        {
+            let reason = format!("{finding} in {path}: its rule only warns");
+            gate.record(served, &Operation { method: "push", decision: "warn", code: "secret_found", reason });
+            continue;
+        }
+        let key = key(served, &issue.problem);
+        verdict.judge(gate, served, explain(&issue, &path), key);
+    }
+    let advice = "Take it out of the file, amend the commits that have it, and push again.";
+    verdict.end(gate, served, inspector, vec![path], advice)
+}
+
+/// What an approval would release a problem by, if one can.
+fn key(served: &Served, problem: &Problem) -> Option<String> {
+    match problem {
+        Problem::Secret(finding) if !is_known(finding) => Some(approvals::token(&served.name, &finding.to_string())),
+        _ => None,
+    }
 }
 
 /// What becomes of a push, finding by finding.
@@ -140,7 +190,8 @@ impl Verdict {
         gate: &Gate,
         served: &Served,
         inspector: &Inspector,
-        request: &Request,
+        refs: Vec<String>,
+        advice: &str,
     ) -> Result<Vec<String>, Denied> {
         let Some(mut refusal) = self.first else {
             // Nothing is left out without a reason; this is for who changes the code above.
@@ -166,9 +217,8 @@ impl Verdict {
         if left_out > 0 {
             lines.push(format!("… and {left_out} more"));
         }
-        lines.push("Take it out of every commit that is pushed, not only of the last one, then push again.".to_owned());
+        lines.push(advice.to_owned());
         if is_offered {
-            let refs = request.commands.iter().map(|command| command.name.clone()).collect();
             let id = gate.approvals.offer(&served.name, refs, self.lines, self.keys);
             let bottle = &gate.bottle;
             lines.push(format!("Or the operator can release this push: bottler git approve {bottle} {id}"));

@@ -1,6 +1,9 @@
-//! What a push publishes: every object that is reachable from the new values and not from what the upstream has. It
-//! is computed from what the upstream itself lists, not from what arrived: a commit may name an object that the client
+//! What a push publishes: every object that is reachable from the new values and not from the upstream's branches and tags.
+//! It is computed from what the upstream itself lists, not from what arrived: a commit may name an object that the client
 //! did not send because the mirror has it, and that the upstream has no more.
+//!
+//! Attacks that this stops: content that is no secret where it is and becomes public by a push, such as a proposal from a
+//! fork that becomes a branch, whose workflows then run; an object that the upstream only borrows from a fork.
 
 use std::collections::BTreeSet;
 
@@ -36,8 +39,8 @@ pub(super) enum PublishError {
     Git(#[from] GitError),
 }
 
-/// Computes what is published. `new` are the new values, each with whether it must be a commit; `there` is what the
-/// upstream lists.
+/// Computes what is published. `new` are the new values, each with whether it must be a commit; `there` are the values of
+/// the upstream's branches and tags.
 ///
 /// # Errors
 /// Something is missing.

@@ -10,11 +10,13 @@ use tokio::net::TcpListener;
 use super::approvals::Offer;
 use super::config::{Config, Update};
 use super::gate::{Gate, ROLE};
+use super::http::Door;
+use super::key_agent::Sign;
 use super::serve::spawn;
 use crate::layout::git_gate;
 use crate::sidecar::listener::Listener;
-use crate::sidecar::message::Never;
 use crate::sidecar::role::Role;
+use crate::sidecar::run::notify;
 
 /// The port of git's protocol, at which the gate serves HTTP as well.
 pub const PORT: u16 = git_gate::PORT;
@@ -35,21 +37,21 @@ impl Role for Gate {
     type Update = Update;
     type Ask = Ask;
     type Answer = Vec<Offer>;
-    type Notice = Never;
+    type Notice = Sign;
 
     /// `at` is the folder of the socket for the agent, or a TCP address.
     async fn start(config: Config, at: Option<&str>) -> anyhow::Result<(Arc<Self>, ())> {
-        let gate = Arc::new(Self::new(&config)?);
+        let gate = Arc::new(Self::new(&config, notify::<Self>)?);
         if let Some(address) = at.and_then(|at| at.parse::<SocketAddr>().ok()) {
             let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address}"))?;
             let address = listener.local_addr()?;
-            spawn(Listener::Tcp(listener, None), gate.clone());
+            spawn(Listener::Tcp(listener, None), Door::Own, gate.clone());
             eprintln!("listening on {address}");
         } else {
-            spawn(Listener::for_agent(config.inside, PORT, at).await?, gate.clone());
+            spawn(Listener::for_agent(config.inside, PORT, at).await?, Door::Own, gate.clone());
         }
         if let Some(outward) = &config.outward {
-            spawn(Listener::for_egress(outward)?, gate.clone());
+            spawn(Listener::for_egress(outward)?, Door::Egress, gate.clone());
         }
         Ok((gate, ()))
     }
@@ -59,6 +61,10 @@ impl Role for Gate {
             Update::Secrets(secrets) => self.set_secrets(secrets).map_err(|error| format!("{error:#}")),
             Update::Credentials(credentials) => self.set_credentials(credentials).map_err(|error| format!("{error:#}")),
             Update::Approve(approval) => self.approvals.approve(&approval),
+            Update::Signed(signed) => {
+                self.signatures.answer(signed);
+                Ok(())
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use super::conversation::Service;
 use super::fetch::{self, Version};
 use super::gate::{Gate, Operation, Served};
+use super::http::Door;
 use super::pkt::{self, Packet};
 use super::receive::Push;
 use super::report::{Answer, QUEUE};
@@ -25,12 +26,12 @@ const CONNECTIONS: usize = 128;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Starts to serve a listener.
-pub(super) fn spawn(listener: Listener, gate: Arc<Gate>) {
+pub(super) fn spawn(listener: Listener, door: Door, gate: Arc<Gate>) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS));
-    listener.serve(permits, move |connection, permit| serve(connection, permit, gate.clone()));
+    listener.serve(permits, move |connection, permit| serve(connection, permit, door, gate.clone()));
 }
 
-async fn serve(mut stream: Connection, _permit: OwnedSemaphorePermit, gate: Arc<Gate>) {
+async fn serve(mut stream: Connection, _permit: OwnedSemaphorePermit, door: Door, gate: Arc<Gate>) {
     let mut first = [0];
     if !matches!(tokio::time::timeout(PATIENCE, stream.read_exact(&mut first)).await, Ok(Ok(_))) {
         return;
@@ -46,7 +47,7 @@ async fn serve(mut stream: Connection, _permit: OwnedSemaphorePermit, gate: Arc<
     let (from, to) = stream.into_inner();
     let (_, from) = from.into_inner();
     let stream = tokio::io::join(std::io::Cursor::new(first).chain(from), to);
-    let service = service_fn(move |request| http::respond(gate.clone(), request));
+    let service = service_fn(move |request| http::respond(gate.clone(), door, request));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
     let _ = builder.serve_connection(TokioIo::new(stream), service).await;

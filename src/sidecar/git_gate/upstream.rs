@@ -1,20 +1,23 @@
 //! Opens a conversation with an upstream's `git-upload-pack` or `git-receive-pack`. This is the only place that uses a
 //! repository's key; git itself has neither key nor network.
 //!
-//! Attacks that this stops: a host with another key than the pinned one; an agent, a control socket or a configuration
-//! of ssh's that brings in other keys; a server that asks for a password.
+//! Attacks that this stops: a host with another key than the pinned one; a control socket, a configuration of ssh's or an
+//! agent that brings in other keys (the gate's own has one); a server that asks for a password.
 
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::io::BufReader;
 use tokio::process::Command;
 
 use super::config::{Config, Repository};
 use super::conversation::{Conversation, PIPE, Service, Task, Trouble};
 use super::git::read_message;
+use super::key_agent::{KeyAgent, Signatures};
+use super::request::Http;
 use super::{tunnel, upstream_http};
 use crate::net::{RepositoryUrl, SshUrl};
 use crate::sidecar::place::Uplink;
@@ -34,6 +37,8 @@ pub(super) struct Target {
     outward: Option<Uplink>,
     ssh: PathBuf,
     identity: Option<PathBuf>,
+    /// Signs with the identity, where the private key is not here.
+    agent: Option<Arc<KeyAgent>>,
     known_hosts: PathBuf,
 }
 
@@ -42,22 +47,34 @@ impl Target {
     ///
     /// # Errors
     /// The address is malformed, or something that it needs is missing.
-    pub(super) fn new(config: &Config, repository: &Repository, folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        config: &Config,
+        repository: &Repository,
+        folder: &Path,
+        signatures: &Arc<Signatures>,
+    ) -> anyhow::Result<Self> {
         let upstream = RepositoryUrl::parse(&repository.url)?;
         let known_hosts = folder.join("known_hosts");
-        let mut identity = None;
+        let (mut identity, mut agent) = (None, None);
         if let RepositoryUrl::Ssh(_) = upstream {
             let keys = repository.known_host_key.as_deref().context("an ssh upstream needs its host's key")?;
             let lines = keys.lines().filter(|line| !line.trim().is_empty());
             private(&known_hosts, &lines.flat_map(|line| [ALIAS, " ", line.trim(), "\n"]).collect::<String>())?;
-            let key = repository.identity.as_deref().context("an ssh upstream needs an identity")?;
-            let file = folder.join("identity");
+            let (name, key) = match (&repository.identity, &repository.public) {
+                (Some(key), None) => ("identity", key),
+                (None, Some(key)) => {
+                    agent = Some(Arc::new(KeyAgent::listen(folder, &repository.name, key, signatures)?));
+                    ("identity.pub", key)
+                }
+                _ => bail!("an ssh upstream needs an identity: a private key, or a public one"),
+            };
+            let file = folder.join(name);
             private(&file, &format!("{}\n", key.trim_end()))?;
             identity = Some(file);
         }
         let (ssh, outward) = (config.programs.ssh.clone(), config.outward.clone());
         let authorization = repository.authorization.clone();
-        Ok(Self { upstream, authorization, outward, ssh, identity, known_hosts })
+        Ok(Self { upstream, authorization, outward, ssh, identity, agent, known_hosts })
     }
 
     /// Opens a conversation, in protocol v2 where a service has one.
@@ -70,6 +87,17 @@ impl Target {
             RepositoryUrl::Http(url) => {
                 upstream_http::open(url, self.authorization.clone(), self.outward.as_ref(), service).await
             }
+        }
+    }
+
+    /// Opens a connection for requests beside git's own.
+    ///
+    /// # Errors
+    /// The upstream cannot be reached, or not over HTTP.
+    pub(super) async fn http(&self) -> anyhow::Result<Http> {
+        match &self.upstream {
+            RepositoryUrl::Http(url) => Http::open(url, self.authorization.clone(), self.outward.as_ref()).await,
+            RepositoryUrl::Ssh(_) => bail!("it is reached over ssh only"),
         }
     }
 
@@ -87,7 +115,6 @@ impl Target {
         for option in [
             "BatchMode=yes",
             "IdentitiesOnly=yes",
-            "IdentityAgent=none",
             "PreferredAuthentications=publickey",
             "StrictHostKeyChecking=yes",
             "GlobalKnownHostsFile=/dev/null",
@@ -106,6 +133,8 @@ impl Target {
         }
         command.args(["-o", &format!("ConnectTimeout={CONNECT}"), "-o", &format!("HostKeyAlias={ALIAS}")]);
         command.args(["-o", &format!("UserKnownHostsFile={}", self.known_hosts.display())]);
+        let agent = self.agent.as_ref().map_or_else(|| "none".to_owned(), |agent| agent.socket.display().to_string());
+        command.args(["-o", &format!("IdentityAgent={agent}")]);
         if let Some(identity) = &self.identity {
             command.args(["-o", &format!("IdentityFile={}", identity.display())]);
         }
@@ -116,10 +145,16 @@ impl Target {
         let (stdin, stdout) = (child.stdin.take().context("no pipe")?, child.stdout.take().context("no pipe")?);
         let trouble = Trouble::default();
         let (told, errors, place) = (trouble.clone(), child.stderr.take(), address.host.clone());
+        let agent = self.agent.clone();
         let task = tokio::spawn(async move {
             let message = read_message(errors).await;
             let ended = child.wait().await.is_ok_and(|status| status.success());
-            told.set(if ended { String::new() } else { explain(&place, &message) });
+            let unsigned = agent.map(|agent| agent.trouble()).unwrap_or_default();
+            told.set(match (ended, unsigned.as_str()) {
+                (true, _) => String::new(),
+                (false, "") => explain(&place, &message),
+                (false, why) => format!("{place}: this repository's key did not sign: {why}"),
+            });
             drop(tunnel);
         });
         let reader = Box::new(BufReader::with_capacity(PIPE, stdout));

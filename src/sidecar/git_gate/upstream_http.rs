@@ -4,45 +4,27 @@
 use anyhow::{Context, bail, ensure};
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderName, USER_AGENT};
+use hyper::{Method, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
-use tokio::net::{TcpStream, UnixStream};
 use url::Url;
 
+use super::body::{Body, full, reader};
 use super::conversation::{Conversation, PIPE, Service, Task, Trouble};
 use super::pkt::{self, Packet};
-use super::tunnel;
-use crate::sidecar::dialer::Connection;
-use crate::sidecar::outward::{bottle_ca, tls};
+use super::request::{Http, Redirected};
 use crate::sidecar::place::Uplink;
 
 /// The size of a piece of a body, in bytes.
 const PIECE: usize = 64 << 10;
 
-type Body = BoxBody<Bytes, std::io::Error>;
-
 /// What requests need.
 struct Client {
-    url: Url,
-    authorization: Option<String>,
+    http: Http,
     service: Service,
-    /// Whether requests name their whole URL, as a proxy wants it.
-    absolute: bool,
-    sender: SendRequest<Body>,
-    outward: Option<Uplink>,
 }
-
-/// The upstream redirects.
-#[derive(Debug, thiserror::Error)]
-#[error("it redirects elsewhere ({0}), which the gate does not follow")]
-struct Redirected(StatusCode);
 
 /// Opens a conversation: asks for the references, and posts what is written.
 ///
@@ -54,12 +36,11 @@ pub(super) async fn open(
     outward: Option<&Uplink>,
     service: Service,
 ) -> anyhow::Result<Conversation> {
-    let (sender, absolute) = begin(url, outward).await?;
-    let mut client = Client { url: url.clone(), authorization, service, absolute, sender, outward: outward.cloned() };
+    let mut client = Client { http: Http::open(url, authorization, outward).await?, service };
     let refs = match client.refs().await {
         // Some forges know a repository by its whole name only.
         Err(error) if error.is::<Redirected>() && client.complete_name() => {
-            client.reconnect().await?;
+            client.http.reconnect().await?;
             client.refs().await.map_err(|_| error)?
         }
         refs => refs?,
@@ -76,62 +57,21 @@ pub(super) async fn open(
     Ok(Conversation { reader, writer: Box::new(writer), trouble, _task: Task(task) })
 }
 
-/// Opens a connection for requests; also whether these name their whole URL.
-async fn begin(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(SendRequest<Body>, bool)> {
-    let (stream, absolute) = connect(url, outward).await?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await.context("begin HTTP")?;
-    tokio::spawn(connection);
-    Ok((sender, absolute))
-}
-
-async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Connection, bool)> {
-    let host = url.host_str().context("the URL has no host")?;
-    let port = url.port_or_known_default().context("the URL has no port")?;
-    let is_https = url.scheme() == "https";
-    let stream: Connection = match outward {
-        Some(outward) if !is_https => {
-            let stream = UnixStream::connect(&outward.proxy).await.context("connect to egress")?;
-            return Ok((Box::new(stream), true));
-        }
-        Some(outward) => Box::new(tunnel::connect(&outward.proxy, &format!("{host}:{port}")).await?),
-        None => {
-            let stream = TcpStream::connect((host, port)).await.with_context(|| format!("connect to {host}:{port}"))?;
-            stream.set_nodelay(true)?;
-            Box::new(stream)
-        }
-    };
-    if !is_https {
-        return Ok((stream, false));
-    }
-    let roots = match outward {
-        Some(outward) => bottle_ca(outward)?,
-        None => rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() },
-    };
-    let name = ServerName::try_from(host.to_owned())?;
-    Ok((Box::new(tls(roots)?.connect(name, stream).await.with_context(|| format!("TLS with {host}"))?), false))
-}
-
 impl Client {
-    /// Takes another connection: the last one may have ended while something else was done.
-    async fn reconnect(&mut self) -> anyhow::Result<()> {
-        (self.sender, self.absolute) = begin(&self.url, self.outward.as_ref()).await?;
-        Ok(())
-    }
-
     /// Adds `.git` to the path; false if it is there.
     fn complete_name(&mut self) -> bool {
-        let path = self.url.path().to_owned();
+        let path = self.http.url.path().to_owned();
         if path.strip_suffix(".git").is_some() {
             return false;
         }
-        self.url.set_path(&format!("{path}.git"));
+        self.http.url.set_path(&format!("{path}.git"));
         true
     }
 
     /// Asks for the references; returns the response after git's line about the service.
     async fn refs(&mut self) -> anyhow::Result<Response<Incoming>> {
         let service = self.service.name();
-        let target = format!("{}/info/refs?service={service}", self.url.path());
+        let target = format!("{}/info/refs?service={service}", self.http.url.path());
         let response = self.send(Method::GET, &target, None, None, full(Bytes::new())).await?;
         let expected = format!("application/x-{service}-advertisement");
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -141,7 +81,7 @@ impl Client {
 
     async fn converse(&mut self, refs: Response<Incoming>, pipe: DuplexStream) -> anyhow::Result<()> {
         let (mut from, mut to) = tokio::io::split(pipe);
-        let mut refs = reader(refs);
+        let mut refs = reader(refs.into_body());
         let first = pkt::read(&mut refs).await?.context("the response is empty")?;
         let first = match &first {
             Packet::Line(line) if line.starts_with(b"# service=") => {
@@ -171,8 +111,8 @@ impl Client {
         while let Some(packet) = pkt::read(&mut from).await? {
             request.extend_from_slice(&pkt::frame(&packet));
             if packet == Packet::Flush && request.len() > pkt::FLUSH.len() {
-                let body = full(std::mem::take(&mut request).into());
-                tokio::io::copy(&mut reader(self.post(body).await?), &mut to).await?;
+                let body = full(std::mem::take(&mut request));
+                tokio::io::copy(&mut reader(self.post(body).await?.into_body()), &mut to).await?;
             } else if packet == Packet::Flush {
                 request.clear();
             }
@@ -202,16 +142,16 @@ impl Client {
             }
         });
         let response = self.post(BodyExt::boxed(StreamBody::new(Box::pin(pieces.map(|piece| piece))))).await?;
-        tokio::io::copy(&mut reader(response), to).await?;
+        tokio::io::copy(&mut reader(response.into_body()), to).await?;
         to.shutdown().await?;
         Ok(())
     }
 
     async fn post(&mut self, body: Body) -> anyhow::Result<Response<Incoming>> {
         // A proxy ends connections on which nothing happens, such as while a push is inspected.
-        self.reconnect().await?;
+        self.http.reconnect().await?;
         let service = self.service.name();
-        let target = format!("{}/{service}", self.url.path());
+        let target = format!("{}/{service}", self.http.url.path());
         let kinds = [format!("application/x-{service}-request"), format!("application/x-{service}-result")];
         self.send(Method::POST, &target, Some(&kinds[0]), Some(&kinds[1]), body).await
     }
@@ -224,44 +164,15 @@ impl Client {
         accept: Option<&str>,
         body: Body,
     ) -> anyhow::Result<Response<Incoming>> {
-        let host = &self.url[url::Position::BeforeHost..url::Position::AfterPort];
-        let target = if self.absolute { format!("{}://{host}{target}", self.url.scheme()) } else { target.to_owned() };
-        let mut request = Request::builder().method(method).uri(target).header(HOST, host);
-        request = request.header(USER_AGENT, "git/2 (bottler)").header(ACCEPT, accept.unwrap_or("*/*"));
-        request = request.header("Git-Protocol", "version=2");
-        if let Some(kind) = kind {
-            request = request.header(CONTENT_TYPE, kind);
-        }
-        if let Some(value) = &self.authorization {
-            request = request.header(AUTHORIZATION, value);
-        }
-        self.sender.ready().await.context("the connection has ended")?;
-        let response = self.sender.send_request(request.body(body)?).await.context("no response")?;
+        let mut headers = vec![
+            (USER_AGENT, "git/2 (bottler)"),
+            (ACCEPT, accept.unwrap_or("*/*")),
+            (HeaderName::from_static("git-protocol"), "version=2"),
+        ];
+        headers.extend(kind.map(|kind| (CONTENT_TYPE, kind)));
+        let response = self.http.send(method, target, &headers, body).await?;
         let status = response.status();
-        if status.is_redirection() {
-            return Err(Redirected(status).into());
-        }
         ensure!(status.is_success(), "it responds {status}");
         Ok(response)
     }
-}
-
-fn full(bytes: Bytes) -> Body {
-    Full::new(bytes).map_err(|never| match never {}).boxed()
-}
-
-/// The body of a response, as something to read.
-fn reader(response: Response<Incoming>) -> ReadHalf<DuplexStream> {
-    let (near, mut far) = tokio::io::duplex(PIPE);
-    tokio::spawn(async move {
-        let mut body = response.into_body();
-        while let Some(Ok(frame)) = body.frame().await {
-            if let Ok(data) = frame.into_data()
-                && far.write_all(&data).await.is_err()
-            {
-                return;
-            }
-        }
-    });
-    tokio::io::split(near).0
 }

@@ -13,6 +13,8 @@ mod git_gate_lab;
 mod git_gate_packs;
 #[path = "../../egress/git_gate_upstream.rs"]
 mod git_gate_upstream;
+#[path = "../../egress/git_lfs_server.rs"]
+mod git_lfs_server;
 #[path = "../../support/namespace.rs"]
 mod lab;
 mod repositories;
