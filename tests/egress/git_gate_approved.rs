@@ -37,7 +37,8 @@ fn promise_10_behind_many_approved_findings_another_one_is_found() {
     if !in_namespace("git_gate_approved::promise_10_behind_many_approved_findings_another_one_is_found") {
         return;
     }
-    let mut world = World::new(Wish::default());
+    let terms = GitTerms { force: true, ..GitTerms::default() };
+    let mut world = World::new(Wish { terms, ..Wish::default() });
     world.clone_to("clone");
     let many = |count| files(count, |number| format!("a{number}"), |number| format!("{number} {}\n", token()));
     let refused = push(&world, &many(1)).expect(false, &["a secret (github-token"]);

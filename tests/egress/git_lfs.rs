@@ -13,7 +13,7 @@ use crate::git_gate_lab::{Done, SECRET, Wish, World, token};
 use crate::lab::in_namespace;
 
 fn world(lfs: GitLfs) -> World {
-    let terms = GitTerms { lfs, max_file: 3_000_000, ..GitTerms::default() };
+    let terms = GitTerms { lfs, force: true, max_file: 3_000_000, ..GitTerms::default() };
     let world = World::new(Wish { terms, ..Wish::default() });
     world.git(world.folder.path(), &["lfs", "install", "--skip-repo"]).expect(true, &[]);
     world

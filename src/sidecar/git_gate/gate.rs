@@ -11,6 +11,7 @@ use super::approvals::Approvals;
 use super::config::{Config, Known, Repository};
 use super::inspect::Inspector;
 use super::key_agent::{Sign, Signatures};
+use super::lfs_refused::Refused;
 use super::mirror::Mirror;
 use super::terms::Terms;
 use super::upstream::Target;
@@ -37,6 +38,7 @@ pub struct Gate {
     dlp: Dlp,
     pub(super) approvals: Approvals,
     pub(super) signatures: Arc<Signatures>,
+    pub(super) refused: Refused,
     pub(super) bottle: String,
     pub(super) log: Log,
     pub(super) fetches: Arc<Semaphore>,
@@ -89,6 +91,7 @@ impl Gate {
             sources: Mutex::new((config.known.as_ref().map(|known| known.secrets.clone()), Vec::new())),
             approvals: Approvals::new(&config.state),
             signatures,
+            refused: Refused::default(),
             dlp: config.dlp.clone(),
             bottle: config.bottle.clone(),
             log: Log::new(ROLE, &config.bottle),

@@ -26,6 +26,8 @@ use super::report::QUEUE;
 
 /// Maximum size of a request for where objects are, in bytes.
 const MAX_BATCH: usize = 1 << 20;
+/// The status of what is refused for what it is; what fails otherwise, the client may repeat.
+const REFUSED: u16 = 403;
 /// How long a client may send nothing.
 const IDLE: Duration = Duration::from_mins(1);
 
@@ -64,14 +66,22 @@ pub(super) async fn respond(
     request: Request<Incoming>,
 ) -> Response {
     if served.terms.refuses_lfs {
-        return refuse(&Wrong::new(403, "refused by bottler: Git LFS is off for this repository"));
+        return refuse(&Wrong::new(REFUSED, "refused by bottler: Git LFS is off for this repository"));
     }
     let (gate, served, base) = (gate.clone(), served.clone(), base.to_owned());
     // What was begun is ended: a client that gives up asks again, and finds it there.
     let work = tokio::spawn(async move {
         match asked {
             Asked::Batch => batch(&gate, &served, &base, request).await,
-            Asked::Upload(object) => upload(&gate, &served, &object, request).await,
+            Asked::Upload(object) => {
+                let done = upload(&gate, &served, &object, request).await;
+                if let Err(wrong) = &done
+                    && wrong.code == REFUSED
+                {
+                    gate.refused.note(&object, wrong);
+                }
+                done
+            }
             Asked::Download(object) => download(&gate, &served, &object).await,
             Asked::Other => Err(Wrong::new(404, "the git gate does not serve locks of Git LFS")),
         }
@@ -114,6 +124,11 @@ async fn batch(
     for (object, step) in &mut steps {
         if batch.operation == Operation::Upload && object.size > served.terms.max_file {
             *step = Err(too_large(served, object));
+        } else if batch.operation == Operation::Upload
+            && step.is_ok()
+            && let Some(wrong) = gate.refused.take(object)
+        {
+            *step = Err(wrong);
         }
     }
     Ok(text(StatusCode::OK, KIND, batch.answer(&steps, base)))
@@ -138,15 +153,15 @@ async fn upload(
     if content.len() != most || digest.ok().as_ref() != Some(&object.oid) {
         let reason = format!("{name}: what was sent has another size or hash");
         log(gate, served, "push", "refuse", "git_lfs_refused", reason.clone());
-        return Err(Wrong::new(422, reason));
+        return Err(Wrong::new(REFUSED, reason));
     }
     let released = judge::lfs(gate, served, &inspector, object, &content).await.map_err(|denied| {
         let refusal = denied.all.unwrap_or_else(|| super::terms::Refusal::new("git_gate_failed", "it was not judged"));
         log(gate, served, "push", "refuse", refusal.code, refusal.reason);
         let lines = ["bottler refused this object; it was not sent.".to_owned()].into_iter().chain(denied.lines);
-        Wrong::new(422, lines.collect::<Vec<_>>().join("\n"))
+        Wrong::new(REFUSED, lines.collect::<Vec<_>>().join("\n"))
     })?;
-    let spent = gate.approvals.spend(&released).map_err(|why| Wrong::new(422, why))?;
+    let spent = gate.approvals.spend(&released).map_err(|why| Wrong::new(REFUSED, why))?;
     if let Err(error) = lfs_store::upload(&served.target, object, content).await {
         gate.approvals.give_back(spent);
         return Err(failed(gate, served, &error));
@@ -160,7 +175,7 @@ async fn download(gate: &Arc<Gate>, served: &Arc<Served>, object: &Object) -> Re
     let batch = Batch::new(Operation::Download, vec![object.clone()]);
     let inspector = gate.inspector().ok_or_else(not_ready)?;
     if !matches!(inspector.known(&batch.write()), Ok(None)) {
-        return Err(Wrong::new(422, "the id of the object holds a secret of the bottle"));
+        return Err(Wrong::new(REFUSED, "the id of the object holds a secret of the bottle"));
     }
     let found = lfs_store::download(&served.target, object).await.map_err(|error| failed(gate, served, &error))?;
     let mut from = reader(found.into_body());
@@ -199,12 +214,12 @@ async fn read(mut body: Incoming, most: usize) -> Result<Bytes, Wrong> {
 }
 
 fn not_ready() -> Wrong {
-    Wrong::new(422, "the bottle has not been released yet: nothing is transferred before its secrets are known")
+    Wrong::new(REFUSED, "the bottle has not been released yet: nothing is transferred before its secrets are known")
 }
 
 fn too_large(served: &Served, object: &Object) -> Wrong {
     let most = served.terms.max_file;
-    Wrong::new(422, format!("the object has {} bytes; a file may have at most {most}", object.size))
+    Wrong::new(REFUSED, format!("the object has {} bytes; a file may have at most {most}", object.size))
 }
 
 fn failed(gate: &Gate, served: &Served, error: &anyhow::Error) -> Wrong {

@@ -24,6 +24,7 @@ mod inspect;
 mod judge;
 mod key_agent;
 mod lfs;
+mod lfs_refused;
 mod lfs_serve;
 mod lfs_store;
 mod listed;

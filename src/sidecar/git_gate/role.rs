@@ -60,7 +60,11 @@ impl Role for Gate {
         match update {
             Update::Secrets(secrets) => self.set_secrets(secrets).map_err(|error| format!("{error:#}")),
             Update::Credentials(credentials) => self.set_credentials(credentials).map_err(|error| format!("{error:#}")),
-            Update::Approve(approval) => self.approvals.approve(&approval),
+            Update::Approve(approval) => {
+                self.approvals.approve(&approval)?;
+                self.refused.clear();
+                Ok(())
+            }
             Update::Signed(signed) => {
                 self.signatures.answer(signed);
                 Ok(())
