@@ -12,8 +12,10 @@ use crate::support::process::wait_for;
 /// The parts of the bytes of a direction after which the gate is killed, in percent.
 const PARTS: [u64; 3] = [20, 70, 100];
 
-/// Commits a file that no program compresses; returns the commit.
+/// Commits a file that no program compresses on top of the upstream's branch, so that every push is as long as the others; returns
+/// the commit.
 fn work(world: &World, number: usize) -> String {
+    world.git(&world.path("clone"), &["reset", "-q", "--hard", "origin/main"]).expect(true, &[]);
     let mut content = vec![0; 200_000];
     std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").unwrap(), &mut content).unwrap();
     world.write("clone/file", content);
@@ -23,6 +25,9 @@ fn work(world: &World, number: usize) -> String {
 fn killed(by: By) {
     let mut world = World::new(Wish { by, ..Wish::default() });
     let clone = world.clone_to("clone");
+    // The upstream shows no progress, whose length is a matter of moments.
+    let upstream = world.path("upstream.git");
+    world.git(&upstream, &["config", "receive.unpackLimit", "1"]).expect(true, &[]);
     let gate = std::sync::Arc::new(std::sync::Mutex::new(world.gate));
     let at = gate.clone();
     let front = Relay::new(&[], move || *at.lock().unwrap());
