@@ -24,7 +24,7 @@ fn promise_10_what_an_unmodified_gh_does_with_git_goes_through_the_gate() {
     assert_eq!(launched.code(), 0, "{}", launched.stderr);
     let origin = start(id, folder.path());
     let inside = |script: &str| {
-        let script = format!("export GH_HOST=git.example.com GH_PROMPT_DISABLED= NO_COLOR=1; {script}");
+        let script = format!("export GH_HOST=git.example.com NO_COLOR=1; {script}");
         let done = world.run(&["exec", id, "--", "sh", "-c", &script]);
         format!("{}{}", done.stdout, done.stderr)
     };

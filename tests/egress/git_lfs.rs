@@ -102,7 +102,7 @@ fn promise_10_a_secret_in_an_object_of_lfs_is_refused_and_an_approval_releases_i
         (format!("{around}{SECRET}{around}").into_bytes(), "a secret (known-secret)"),
         (xz(&format!("{around}{SECRET}{around}")), "a secret (known-secret)"),
         (format!(r#"["{}", "{}"]"#, &SECRET[..12], &SECRET[12..]).into_bytes(), "a secret (known-secret)"),
-        (xz(&format!("{around}{}{around}", token())), "a secret (github-token"),
+        (xz(&format!("{around}{}\n{around}", token())), "a secret (github-token"),
     ] {
         let (done, oid) = push(&world, &start, &content);
         let done = done.expect(false, &["bottler refused this object", words]);
@@ -115,7 +115,7 @@ fn promise_10_a_secret_in_an_object_of_lfs_is_refused_and_an_approval_releases_i
             again.expect(true, &[]);
             assert_eq!(there(&world, &oid), Some(content));
             // Once is once.
-            let other = xz(&format!("{around}{}", token()));
+            let other = xz(&format!("{around}{}\n", token()));
             push(&world, &start, &other).0.expect(false, &["a secret (github-token"]);
         }
     }

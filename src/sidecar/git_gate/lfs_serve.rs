@@ -68,29 +68,13 @@ pub(super) async fn respond(
     if served.terms.refuses_lfs {
         return refuse(&Wrong::new(REFUSED, "refused by bottler: Git LFS is off for this repository"));
     }
-    let (gate, served, base) = (gate.clone(), served.clone(), base.to_owned());
-    // What was begun is ended: a client that gives up asks again, and finds it there.
-    let work = tokio::spawn(async move {
-        match asked {
-            Asked::Batch => batch(&gate, &served, &base, request).await,
-            Asked::Upload(object) => {
-                let done = upload(&gate, &served, &object, request).await;
-                if let Err(wrong) = &done
-                    && wrong.code == REFUSED
-                {
-                    gate.refused.note(&object, wrong);
-                }
-                done
-            }
-            Asked::Download(object) => download(&gate, &served, &object).await,
-            Asked::Other => Err(Wrong::new(404, "the git gate does not serve locks of Git LFS")),
-        }
-    });
-    match work.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(wrong)) => refuse(&wrong),
-        Err(error) => refuse(&Wrong::new(500, error.to_string())),
-    }
+    let done = match asked {
+        Asked::Batch => batch(gate, served, base, request).await,
+        Asked::Upload(object) => upload(gate, served, object, request).await,
+        Asked::Download(object) => download(gate, served, &object).await,
+        Asked::Other => Err(Wrong::new(404, "the git gate does not serve locks of Git LFS")),
+    };
+    done.unwrap_or_else(|wrong| refuse(&wrong))
 }
 
 /// Clients show the message of a response with a status that is an error.
@@ -137,20 +121,38 @@ async fn batch(
 async fn upload(
     gate: &Arc<Gate>,
     served: &Arc<Served>,
-    object: &Object,
+    object: Object,
     request: Request<Incoming>,
 ) -> Result<Response, Wrong> {
-    let inspector = gate.inspector().ok_or_else(not_ready)?;
     if object.size > served.terms.max_file {
-        return Err(too_large(served, object));
+        return Err(too_large(served, &object));
     }
-    let name = format!("the LFS object {}", object.short());
-    let _permit = gate.pushes.acquire().await;
-    let most = usize::try_from(object.size).map_err(|_| too_large(served, object))?;
+    let most = usize::try_from(object.size).map_err(|_| too_large(served, &object))?;
+    let permit = gate.pushes.clone().acquire_owned().await;
     let content = read(request.into_body(), most).await?;
+    let (gate, served) = (gate.clone(), served.clone());
+    // What has arrived is judged and sent, also if the client gives up: it asks again, and finds it there.
+    let work = tokio::spawn(async move {
+        let _permit = permit;
+        let done = send_on(&gate, &served, &object, content).await;
+        if let Err(wrong) = &done
+            && wrong.code == REFUSED
+        {
+            gate.refused.note(&object, wrong);
+        }
+        done
+    });
+    work.await.unwrap_or_else(|error| Err(Wrong::new(500, error.to_string())))?;
+    Ok(text(StatusCode::OK, KIND, Bytes::new()))
+}
+
+/// Sends an object to the upstream, if it is what its id says and nothing is found in it.
+async fn send_on(gate: &Arc<Gate>, served: &Arc<Served>, object: &Object, content: Bytes) -> Result<(), Wrong> {
+    let inspector = gate.inspector().ok_or_else(not_ready)?;
+    let name = format!("the LFS object {}", object.short());
     let hashed = content.clone();
     let digest = tokio::task::spawn_blocking(move || HEXLOWER.encode(&Sha256::digest(&hashed))).await;
-    if content.len() != most || digest.ok().as_ref() != Some(&object.oid) {
+    if content.len() as u64 != object.size || digest.ok().as_ref() != Some(&object.oid) {
         let reason = format!("{name}: what was sent has another size or hash");
         log(gate, served, "push", "refuse", "git_lfs_refused", reason.clone());
         return Err(Wrong::new(REFUSED, reason));
@@ -167,7 +169,7 @@ async fn upload(
         return Err(failed(gate, served, &error));
     }
     log(gate, served, "push", "allow", "allowed", format!("{name}, {} bytes", object.size));
-    Ok(text(StatusCode::OK, KIND, Bytes::new()))
+    Ok(())
 }
 
 async fn download(gate: &Arc<Gate>, served: &Arc<Served>, object: &Object) -> Result<Response, Wrong> {
