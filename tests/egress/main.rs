@@ -39,6 +39,7 @@ mod lab;
 mod load;
 mod oracle;
 mod programs;
+mod refused;
 mod requests;
 mod secrets;
 mod servers;

@@ -96,15 +96,20 @@ impl Lab {
     /// Starts egress with a specification in YAML. `names` maps host names to addresses; a name that starts with
     /// `rebind` resolves to one address after the other.
     pub async fn new(spec: &str, names: &Names, secrets: &[&str]) -> Self {
-        Self::with(spec, names, secrets, true).await
+        Self::with(spec, names, secrets, true, false).await
+    }
+
+    /// The same, for an agent that can ask its operator.
+    pub async fn supervised(spec: &str, names: &Names) -> Self {
+        Self::with(spec, names, &[], true, true).await
     }
 
     /// The same, for destinations of the test's own: these addresses are this machine's, and nothing listens there.
     pub async fn without_destinations(spec: &str, names: &Names) -> Self {
-        Self::with(spec, names, &[], false).await
+        Self::with(spec, names, &[], false, false).await
     }
 
-    async fn with(spec: &str, names: &Names, secrets: &[&str], with_destinations: bool) -> Self {
+    async fn with(spec: &str, names: &Names, secrets: &[&str], with_destinations: bool, supervised: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let resolv = folder.path().join("resolv.conf");
         std::fs::write(&resolv, "nameserver 127.0.0.1\n").unwrap();
@@ -126,7 +131,7 @@ impl Lab {
         }
         let proxy_credentials = spec.upstream_proxy.as_ref().map(|_| PROXY_CREDENTIALS.to_owned());
         let pairs = vec![Pair { name: "cred-proxy".into(), folder: folder.path().to_owned() }];
-        let config = Config { proxy_credentials, pairs, ..Config::new("lab", EnforcedPolicy::first(spec)) };
+        let config = Config { proxy_credentials, pairs, supervised, ..Config::new("lab", EnforcedPolicy::first(spec)) };
         let mut lab = Self::start(&config, folder, seen).await;
         if !secrets.is_empty() {
             let secrets =

@@ -1,7 +1,8 @@
-//! The rest of a request body that was not read because the response came first. The response must still arrive: over
-//! HTTP/1.1 the rest is read and dropped (RFC 9112, section 9.6). Over HTTP/2 the body is kept until the response was
-//! sent, so that the client then learns that no more is wanted, rather than that the stream failed (RFC 9113, section
-//! 8.1).
+//! The rest of a request body that was not read because the response came first. The response must still arrive: the rest
+//! is read and dropped (RFC 9112, section 9.6), up to a limit. That is so over HTTP/2, too: httpx does not look at the
+//! response before its upload has ended, and waits for leave to send more until it gives up. What is beyond the limit is
+//! kept there until the response was sent, so that the client then learns that no more is wanted, rather than that the
+//! stream failed (RFC 9113, section 8.1).
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -16,9 +17,11 @@ use hyper::{Request, Response, Version};
 use super::bodies::{Body, BoxError};
 use crate::sync::lock;
 
-/// How much is read and dropped at most, in bytes, and for how long.
+/// How much is read and dropped at most, in bytes; how long the client may be silent; and how long it may take in all. Some
+/// clients send 64 KiB in 40 ms, because their system waits with the rest of a write (RFC 9293, section 3.7.4).
 const MAX_BYTES: usize = 256 << 20;
 const PATIENCE: Duration = Duration::from_secs(30);
+const LONGEST: Duration = Duration::from_mins(10);
 
 /// The body of a request from the agent.
 pub(super) struct RequestBody {
@@ -26,7 +29,7 @@ pub(super) struct RequestBody {
     keeper: Option<Leftover>,
 }
 
-/// Keeps an unread body until the response was sent.
+/// Keeps what is left of an unread body until the response was sent.
 pub(super) type Leftover = Arc<Mutex<Option<Incoming>>>;
 
 /// Wraps the body of a request.
@@ -47,17 +50,21 @@ pub(super) fn keep(response: Response<Body>, keeper: Option<Leftover>) -> Respon
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
-        match &self.keeper {
-            Some(keeper) => *lock(keeper) = Some(body),
-            None => drop(tokio::spawn(tokio::time::timeout(PATIENCE, drain(body)))),
-        }
+        let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
+        let keeper = self.keeper.take();
+        tokio::spawn(async move {
+            // A body that is not read in time is no error of this end.
+            let _ = tokio::time::timeout(LONGEST, drain(&mut body)).await;
+            if let Some(keeper) = keeper {
+                *lock(&keeper) = Some(body);
+            }
+        });
     }
 }
 
-async fn drain(mut body: Incoming) {
+async fn drain(body: &mut Incoming) {
     let mut left = MAX_BYTES;
-    while let Some(Ok(frame)) = body.frame().await {
+    while let Ok(Some(Ok(frame))) = tokio::time::timeout(PATIENCE, body.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len);
         let Some(less) = left.checked_sub(length) else { return };
         left = less;

@@ -234,11 +234,15 @@ impl Egress {
         self.counters.record(decision, code);
         let snapshot = self.snapshot();
         let id = self.log.refuse(intent, reason, |text| snapshot.contains_secret(text));
-        let asks = self.supervised && self.client == Client::Agent;
-        let call = intent.filter(|_| asks).and_then(|intent| next_call(reason, intent));
+        let call = intent.filter(|_| self.asks()).and_then(|intent| next_call(reason, intent));
         // A call that repeats a secret would be worse than none.
         let call = call.map(|call| call["arguments"].to_string()).filter(|call| !snapshot.contains_secret(call));
         Refusal { bottle: &self.bottle, id, call }
+    }
+
+    /// Whether the client can ask the operator.
+    pub(super) fn asks(&self) -> bool {
+        self.supervised && self.client == Client::Agent
     }
 
     /// The scanner for a request.

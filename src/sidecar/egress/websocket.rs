@@ -32,7 +32,7 @@ use super::interim::Interim;
 use super::meter::Pass;
 use super::snapshot::Snapshot;
 use super::stats::Counters;
-use super::{Egress, LoggedDecision, inject};
+use super::{Egress, inject};
 use crate::credential::{RedactedStream, Redactor};
 use crate::policy::{Intent, Reason};
 use crate::scan::{DecodeError, Overlap, Scanner};
@@ -107,18 +107,9 @@ pub(super) async fn forward(
     let redactor = injection.redactor.clone();
     let (egress, intent, policy) = (egress.clone(), intent.clone(), snapshot.policy.clone());
     tokio::spawn(async move {
-        if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream)
-            && let Err(reason) = relay(
-                client,
-                upstream,
-                (scanner, redactor),
-                pass.as_ref(),
-                &egress,
-                egress.until_forbidden(&policy, &intent),
-            )
-            .await
-        {
-            egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
+        if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
+            let forbidden = egress.until_forbidden(&policy, &intent);
+            relay(client, upstream, (scanner, redactor), pass.as_ref(), (&egress, &intent), forbidden).await;
         }
         drop((place, slot, pass));
     });
@@ -163,15 +154,16 @@ fn upgrade_headers(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
-/// Relays messages until one side ends, a message is refused, or the policy forbids the connection.
+/// Relays messages until one side ends, a message is refused, or the policy forbids the connection. A refusal is recorded, and the
+/// client reads its id in the close frame, of which clients show the text.
 async fn relay(
     client: Upgraded,
     upstream: Upgraded,
     (scanner, redactor): (Arc<Scanner>, Option<Arc<Redactor>>),
     pass: Option<&Pass>,
-    egress: &Egress,
+    (egress, intent): (&Egress, &Intent),
     forbidden: impl Future<Output = Reason>,
-) -> Result<(), Reason> {
+) {
     let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
     let (mut from_upstream, mut to_upstream) = tokio::io::split(TokioIo::new(upstream));
     let between = AtomicBool::new(true);
@@ -192,14 +184,24 @@ async fn relay(
         }
     };
     let _ = to_upstream.shutdown().await;
-    // Within a frame of the destination, no close frame can be sent.
-    if let (Err(reason), true) = (&ended, between.load(Ordering::Relaxed)) {
-        let code = if matches!(reason, Reason::BadRequest(_)) { VIOLATION } else { REFUSED };
-        let why = [&code.to_be_bytes()[..], b"refused by bottler: ", reason.code().as_bytes()].concat();
-        let _ = to_client.write_all(&frames::frame(Opcode::Close, &why, None)).await;
+    if let Err(reason) = &ended {
+        let refused = egress.refuse(Some(intent), reason);
+        // Within a frame of the destination, no close frame can be sent.
+        if between.load(Ordering::Relaxed) {
+            let code = if matches!(reason, Reason::BadRequest(_)) { VIOLATION } else { REFUSED };
+            let why = closing(reason, &refused.id, egress.asks());
+            let _ = to_client
+                .write_all(&frames::frame(Opcode::Close, &[&code.to_be_bytes()[..], why.as_bytes()].concat(), None))
+                .await;
+        }
     }
     let _ = to_client.shutdown().await;
-    ended
+}
+
+/// The text of a close frame, of at most 123 bytes (RFC 6455, section 5.5).
+fn closing(reason: &Reason, id: &str, asks: bool) -> String {
+    let next = if asks { "; call explain_denial with it" } else { "" };
+    format!("refused by bottler: {}; refusal {id}{next}", reason.code())
 }
 
 /// Relays the agent's messages. A message is scanned as a whole, together with the end of the preceding ones, and sent
