@@ -2,11 +2,11 @@
 
 use super::bottle::find::FoundBottle;
 use super::open::check_running;
-use super::print::{Format, print_data, print_json, print_message};
+use super::print::{Format, print_data, print_message};
 use crate::holder::approve_push;
 use crate::primitive::ask_sidecar;
-use crate::report::printable;
-use crate::session::Failure;
+use crate::report::{ascii_json, escaped};
+use crate::session::{Class, Failure};
 use crate::sidecar::git_gate::{Approval, Ask, Gate, Offer};
 
 /// What `git` takes.
@@ -64,7 +64,10 @@ pub(super) async fn main(args: &Args) -> Result<u8, Failure> {
 
 fn show(offers: &[Offer], format: Format) -> Result<(), Failure> {
     if format == Format::Json {
-        return print_json(&offers);
+        let text =
+            serde_json::to_string_pretty(offers).map_err(|error| Failure::new(Class::Internal, error.to_string()))?;
+        print_data(&format!("{}\n", ascii_json(&text)));
+        return Ok(());
     }
     for offer in offers {
         print_data(&text(offer));
@@ -76,5 +79,5 @@ fn show(offers: &[Offer], format: Format) -> Result<(), Failure> {
 fn text(offer: &Offer) -> String {
     let head = format!("{}: to {}, {}", offer.id, offer.repository, offer.refs.join(", "));
     let lines = std::iter::once(head).chain(offer.reasons.iter().map(|reason| format!("  {reason}")));
-    lines.flat_map(|line| [printable(&line), "\n".to_owned()]).collect()
+    lines.flat_map(|line| [escaped(&line, usize::MAX), "\n".to_owned()]).collect()
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use url::Url;
 
 /// The deadline of `on_request: wait` where none is written.
 const DEADLINE: Duration = Duration::from_mins(10);
@@ -30,10 +31,13 @@ pub struct SuperviseTable {
     pub on_request: OnRequest,
     /// With `on_request: wait`: how long, as in `10m`, which is the default.
     pub deadline: Option<String>,
-    /// A command of this host that is run for each request that waits. It is told the bottle, the request's id and its kind in
+    /// A command of this host that is run for each request. It is told the bottle, the request's id and its kind in
     /// `BOTTLER_BOTTLE`, `BOTTLER_REQUEST` and `BOTTLER_KIND`, and nothing that the agent wrote.
     #[serde(default)]
     pub notify: Vec<String>,
+    /// A web service that is told of each request: an `https://` or `http://` URL, which gets a POST with `bottle`, `id` and `kind` as
+    /// JSON, and nothing that the agent wrote. A redirect is not followed.
+    pub webhook: Option<String>,
 }
 
 /// What happens to a request.
@@ -56,7 +60,7 @@ impl<'de> Deserialize<'de> for SuperviseSection {
             type Value = SuperviseSection;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("true, false, or a table with on_request, deadline and notify")
+                f.write_str("true, false, or a table with on_request, deadline, notify and webhook")
             }
 
             fn visit_bool<E: de::Error>(self, on: bool) -> Result<SuperviseSection, E> {
@@ -66,6 +70,7 @@ impl<'de> Deserialize<'de> for SuperviseSection {
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<SuperviseSection, A::Error> {
                 let table = SuperviseTable::deserialize(MapAccessDeserializer::new(map))?;
                 table.deadline().map_err(de::Error::custom)?;
+                table.webhook.as_deref().map_or(Ok(()), check_webhook).map_err(de::Error::custom)?;
                 Ok(SuperviseSection::Table(table))
             }
         }
@@ -107,6 +112,21 @@ impl SuperviseTable {
     }
 }
 
+/// Checks the URL of a web service. Errors do not repeat it: it may hold a key.
+fn check_webhook(text: &str) -> Result<(), String> {
+    let bad = |why: &str| Err(format!("supervise: webhook: {why}"));
+    let Ok(url) = Url::parse(text) else { return bad("it is not a URL") };
+    match url.scheme() {
+        "https" | "http" if url.host_str().is_none_or(str::is_empty) => bad("the URL has no host"),
+        "https" | "http" if !url.username().is_empty() || url.password().is_some() => {
+            bad("the URL has a user or a password, which would not be sent")
+        }
+        "https" | "http" if url.fragment().is_some() => bad("the URL has a fragment, which would not be sent"),
+        "https" | "http" => Ok(()),
+        _ => bad("the URL begins with https:// or http://"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,7 +144,13 @@ mod tests {
             read("{on_request: wait, deadline: 90s}").unwrap().unwrap().deadline(),
             Ok(Some(Duration::from_secs(90)))
         );
+        let hooked = read("{webhook: 'https://hooks.example.com/a?b=c'}").unwrap().unwrap();
+        assert_eq!(hooked.webhook.as_deref(), Some("https://hooks.example.com/a?b=c"));
         for (bad, words) in [
+            ("{webhook: 'hooks.example.com/key'}", "not a URL"),
+            ("{webhook: 'file:///etc/passwd'}", "begins with https"),
+            ("{webhook: 'https://me:key@hooks.example.com'}", "a user or a password"),
+            ("{webhook: 'https://hooks.example.com/#key'}", "a fragment"),
             ("{deadline: 90s}", "only with `on_request: wait`"),
             ("{on_request: reject, deadline: 90s}", "only with"),
             ("{on_request: wait, deadline: 0s}", "from a second"),
@@ -135,7 +161,7 @@ mod tests {
             ("yes please", "true, false"),
         ] {
             let why = read(bad).unwrap_err();
-            assert!(why.contains(words), "{bad}: {why}");
+            assert!(why.contains(words) && !why.contains("key"), "{bad}: {why}");
         }
     }
 }

@@ -224,9 +224,12 @@ pub struct SupervisePlan {
     /// Seconds after which a request for which nobody decided is rejected; never when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<u64>,
-    /// A command of this host that is run for each request that waits.
+    /// A command of this host that is run for each request.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notify: Vec<String>,
+    /// A web service that is told of each request: its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<String>,
 }
 
 /// What is put into the agent's container.

@@ -17,7 +17,8 @@ use crate::engine::Resources;
 use crate::layout::agent::{DEFAULT_HOME, DEFAULT_USER, WORKSPACE};
 use crate::layout::supervise as layout;
 use crate::manifest::{
-    BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, SuperviseSection, Value, ValuePart,
+    BoundsSection, Egress, IsolationSection, Problem, ResolvedAgent, Size, SuperviseSection, SuperviseTable, Value,
+    ValuePart,
 };
 use crate::policy::EgressSpec;
 
@@ -377,7 +378,8 @@ fn files(
 fn supervise(section: &SuperviseSection) -> Result<Option<SupervisePlan>, Refusal> {
     let Some(table) = section.table() else { return Ok(None) };
     let deadline = table.deadline().map_err(|why| (why, None))?.map(|time| time.as_secs());
-    Ok(Some(SupervisePlan { on_request: table.on_request, deadline, notify: table.notify }))
+    let SuperviseTable { on_request, notify, webhook, .. } = table;
+    Ok(Some(SupervisePlan { on_request, deadline, notify, webhook }))
 }
 
 /// What of an MCP server cannot be put into a settings file as it stands.

@@ -24,7 +24,7 @@ pub use git_terms::{GitDelete, GitLfs, GitTerms, PROTECTED};
 pub use intent::{Form, Intent};
 pub use limits::RequestLimits;
 pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, Scope};
-pub use proposal::{Candidate, CredentialReach, Verdict, Wanted, examine, next_call, suggested_call};
+pub use proposal::{Candidate, CredentialReach, Verdict, Wanted, examine, hash_of, next_call, suggested_call};
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};
 pub use spec::{Connect, EgressSpec, Reach, SpecError, UpstreamProxy};

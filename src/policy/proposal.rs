@@ -267,10 +267,15 @@ fn stays_refused(then: &super::Policy, wanted: &Wanted, read: &Allow) -> Option<
 impl Candidate {
     /// The hash of what an operator is shown: this candidate of a request, under a generation of the policy.
     pub fn hash(&self, bottle: &str, request: &str, generation: u64) -> String {
-        let shown = serde_json::to_vec(&(bottle, request, generation, self)).unwrap_or_default();
-        let digest = Sha256::digest(&shown);
-        HEXLOWER.encode(&digest)[..HASH].to_owned()
+        hash_of(&(bottle, request, generation, self))
     }
+}
+
+/// The hash of what an operator is shown.
+pub fn hash_of(shown: &impl Serialize) -> String {
+    let shown = serde_json::to_vec(shown).unwrap_or_default();
+    let digest = Sha256::digest(&shown);
+    HEXLOWER.encode(&digest)[..HASH].to_owned()
 }
 
 /// The tool of the MCP server by which an agent asks to reach a host.

@@ -34,7 +34,7 @@ pub mod workspace;
 pub use agent::{Agent, AgentOptions, ProvisionFile, ProvisionOptions, provision, run_agent};
 pub use bottle::{
     Bottle, Decider, FreeRanges, HostContext, Images, Launcher, MAX_BURST, Nesting, REQUESTS_FILE, Renew, Request,
-    RequestState, Wish, free_ranges, read_requests,
+    RequestState, Wish, closed, free_ranges, read_requests,
 };
 pub use channel::ask as ask_sidecar;
 pub use child::launch_child;
@@ -55,5 +55,5 @@ pub use roles::{RoleName, process};
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
 pub use sidecar::{POLICY_FILE, ServiceOptions, SidecarHandles, service_start, sidecar_start};
-pub use supervise::ShownRequest;
+pub use supervise::{Offered, ShownRequest};
 pub use volume::{VolumeOptions, volume_create};

@@ -515,8 +515,9 @@ function Bottle:close() end
 ---How the agent asks its operator.
 ---@class (exact) SupervisePlan
 ---@field deadline? integer Seconds after which a request for which nobody decided is rejected; never when absent.
----@field notify? string[] A command of this host that is run for each request that waits.
+---@field notify? string[] A command of this host that is run for each request.
 ---@field on_request "ask"|"wait"|"reject" What happens to a request.
+---@field webhook? string A web service that is told of each request: its URL.
 
 ---A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
 ---@class (exact) UpstreamProxy

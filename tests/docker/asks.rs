@@ -4,8 +4,11 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
 
+use super::git_gate::call;
 use crate::support::images::{DEBIAN, Debian};
 use crate::support::origin::{Origin, certificates};
 use crate::support::process::{World, wait_for};
@@ -66,7 +69,7 @@ fn ask(world: &World, id: &str, host: &str) -> std::process::Child {
     world.command(&["exec", id, "--", "sh", "-c", &script]).stdout(Stdio::piped()).spawn().unwrap()
 }
 
-fn text(mut child: std::process::Child) -> String {
+fn text_of(mut child: std::process::Child) -> String {
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     child.wait().unwrap();
@@ -100,7 +103,7 @@ fn a_screen_shows_requests_as_they_come_and_keys_decide() {
     });
     tmux.keys(&["Enter"]);
     tmux.wait("r1 of screen is granted for 10m");
-    assert!(text(first).contains("approved"));
+    assert!(text_of(first).contains("approved"));
     let second = ask(&world, "screen", "two.example.com");
     tmux.wait("two.example.com");
     tmux.keys(&["1"]);
@@ -113,7 +116,7 @@ fn a_screen_shows_requests_as_they_come_and_keys_decide() {
     tmux.wait("Enter: REJECT it");
     tmux.keys(&["Enter"]);
     tmux.wait("r2 of screen is rejected");
-    assert!(text(second).contains("rejected"));
+    assert!(text_of(second).contains("rejected"));
     tmux.keys(&["q"]);
     tmux.wait("left-42");
     assert_eq!(world.run(&["stop", "screen"]).code(), 0);
@@ -168,16 +171,82 @@ fn curl_is_refused_asks_and_passes_and_what_runs_goes_on() {
         let hash = one["hash"].as_str().unwrap();
         let granted = world.run(&["requests", "approve", &id, "r1", "--hash", hash]);
         assert_eq!(granted.code(), 0, "{}", granted.stderr);
-        let answer = text(asks);
+        let answer = text_of(asks);
         assert!(answer.contains("approved") && answer.contains("Make the request now"), "{answer}");
         assert_eq!(inside("curl -sS -m 20 https://new.example.com/x"), "begin end");
         assert!(inside("curl -sS -m 20 https://new.example.com/y").contains("path_not_allowed"));
         inside("curl -sS -m 20 https://api.example.com/go");
-        assert_eq!(text(slow), "begin end", "the connection was not dropped");
+        assert_eq!(text_of(slow), "begin end", "the connection was not dropped");
         assert!(inside("cat /run/bottler-policy/policy.json").contains(NEW));
         assert!(inside("touch /run/bottler-policy/x 2>&1").contains("Read-only file system"));
         drop(origin);
         assert_eq!(world.run(&["stop", &id]).code(), 0);
         world.assert_clean();
     }
+}
+
+#[test]
+fn the_queue_outlives_its_holder_and_the_next_life_of_the_bottle_tells_the_truth() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    Debian::import();
+    prepare(folder.path());
+    let manifest = folder.path().join("bottler.yaml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(
+        &manifest,
+        text.replace("    workspace: {mode: none}\n", "    workspace: {mode: copy}\n    keep: always\n"),
+    )
+    .unwrap();
+    std::fs::create_dir(folder.path().join("project")).unwrap();
+    std::fs::write(folder.path().join("project/README"), "hello\n").unwrap();
+    let id = "lives";
+    let mut launch =
+        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
+    let launched = launch.current_dir(folder.path().join("project")).output().unwrap();
+    assert!(launched.status.success(), "{}", String::from_utf8_lossy(&launched.stderr));
+    let operator = |words: &[&str]| world.run(&[&["requests", words[0], id], &words[1..]].concat());
+    let all = || operator(&["list", "--all", "--format", "json"]).json().as_array().unwrap().clone();
+    let status = |request: &str| call(&world, id, "request_status", &json!({ "id": request }))["status"].clone();
+    let asks = |host: &str, request: &str| {
+        let child = ask(&world, id, host);
+        wait_for("the request", || all().iter().any(|one| one["request"]["id"] == request).then_some(()));
+        child
+    };
+    let hash =
+        |request: &str| operator(&["show", request, "--format", "json"]).json()["hash"].as_str().unwrap().to_owned();
+    let granted = asks("granted.example.com", "r1");
+    assert_eq!(operator(&["approve", "r1", "--hash", &hash("r1"), "--bottle"]).code(), 0);
+    assert!(text_of(granted).contains("approved"));
+    let refused = asks("refused.example.com", "r2");
+    assert_eq!(operator(&["reject", "r2", "--reason", "use the mirror"]).code(), 0);
+    assert!(text_of(refused).contains("use the mirror"));
+    let mut waits = asks("waits.example.com", "r3");
+    for pid in world.processes("holder") {
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    }
+    wait_for("the reaper", || world.processes("reaper").is_empty().then_some(()));
+    let _ = waits.wait();
+    // Nothing waits in a bottle that has ended; what was decided is known.
+    let states: Vec<Value> = all().iter().map(|one| one["request"]["state"].clone()).collect();
+    assert_eq!(states.len(), 3, "{states:?}");
+    assert!(states[0]["approved"].is_object() && states[1]["rejected"]["by"] == "operator", "{states:?}");
+    assert!(states[2]["rejected"]["reason"].as_str().unwrap().contains("ended before anybody decided"), "{states:?}");
+    assert!(operator(&["list"]).stdout.is_empty());
+    assert_ne!(operator(&["approve", "r3", "--hash", "0000000000000000"]).code(), 0);
+
+    let resumed = world.run(&["resume", id, "-d"]);
+    assert_eq!(resumed.code(), 0, "{}", resumed.stderr);
+    // A grant of the bottle ended with it, and is not said to be in effect.
+    assert_eq!(status("r1"), "expired");
+    assert_eq!((status("r2"), status("r3")), (json!("rejected"), json!("rejected")));
+    let egress = world.run(&["exec", id, "--", "curl", "-sS", "-m", "20", "https://granted.example.com/x"]);
+    assert!(egress.stdout.contains("host_not_allowed"), "{}{}", egress.stdout, egress.stderr);
+    // What was rejected is answered from memory; the others are new requests.
+    assert!(text_of(ask(&world, id, "refused.example.com")).contains("use the mirror"));
+    let again = asks("waits.example.com", "r4");
+    assert_eq!(operator(&["approve", "r4", "--hash", &hash("r4")]).code(), 0);
+    assert!(text_of(again).contains("approved"));
+    assert_eq!(world.run(&["stop", id]).code(), 0);
+    assert_eq!(world.run(&["rm", "--discard", id]).code(), 0);
+    world.assert_clean();
 }

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
+
 use crate::support::images::{DEBIAN, Debian};
 use crate::support::origin::{Origin, certificates, docker};
 use crate::support::process::{Done, World, wait_for};
@@ -356,5 +358,185 @@ fn a_gate_that_died_is_started_again_and_hosts_that_are_tunnels_are_reached_by_i
     assert!(refused.contains("known-secret"), "{refused}");
     drop(origin);
     assert_eq!(world.run(&["stop", "gate-again"]).code(), 0);
+    world.assert_clean();
+}
+
+/// Calls a tool of the MCP server from inside, and returns its answer.
+pub(super) fn call(world: &World, id: &str, tool: &str, arguments: &Value) -> Value {
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
+    let script = format!(
+        "curl -sSN http://supervise:9098/mcp -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
+         -H 'MCP-Protocol-Version: 2025-11-25' -d '{body}'"
+    );
+    let said = world.run(&["exec", id, "--", "sh", "-c", &script]).stdout;
+    let lines = said.lines().map(|line| line.trim_start_matches("data:").trim());
+    let found = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let answer = found.map(|message| message["result"]["structuredContent"].clone()).find(|answer| !answer.is_null());
+    answer.unwrap_or_else(|| panic!("{tool} {arguments}: {said}"))
+}
+
+#[test]
+fn promise_10_an_agent_asks_for_a_refused_push_and_what_was_shown_is_released() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    Debian::import();
+    prepare(folder.path(), "");
+    let file = folder.path().join("bottler.yaml");
+    let manifest = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(
+        &file,
+        manifest.replace("    workspace: {mode: none}\n", "    workspace: {mode: none}\n    supervise: true\n"),
+    )
+    .unwrap();
+    let id = "gate-asks";
+    let launched = launch(&world, folder.path(), id, &[]);
+    assert_eq!(launched.code(), 0, "{}", launched.stderr);
+    let origin = start(id, folder.path());
+    let inside = |script: &str| {
+        let done = world.run(&["exec", id, "--", "sh", "-c", script]);
+        format!("{}{}", done.stdout, done.stderr)
+    };
+    wait_for("the forge", || inside("git ls-remote https://git.example.com/acme/lib").contains("main").then_some(()));
+    inside(
+        "cd && git clone -q https://git.example.com/acme/lib.git c && git config --global user.name A && git config --global user.email a@b.c",
+    );
+    let push = |files: &str, branch: &str| {
+        inside(&format!(
+            "cd ~/c && git checkout -qB try origin/main && {files} && git add . && git commit -qm new && git push -f origin HEAD:{branch} 2>&1"
+        ))
+    };
+    let operator = |words: &[&str]| world.run(&[&["requests", words[0], id], &words[1..]].concat());
+    let waiting = || {
+        let listed = operator(&["list", "--format", "json"]);
+        serde_json::from_str::<Value>(&listed.stdout).ok()?.as_array()?.first().cloned()
+    };
+    let git = |repository: &str, reference: &str, operation: &str| {
+        let arguments =
+            json!({ "repository": repository, "ref": reference, "operation": operation, "reason": "an example key" });
+        call(&world, id, "git_request", &arguments)
+    };
+
+    // Nothing was refused yet, and nobody is asked.
+    assert_eq!(git("lib", "", "push")["status"], "refused");
+    // The refusal names the call, and the operator sees what it would release.
+    let files = format!("echo x={} > new", token());
+    let refused = push(&files, "agent/try");
+    assert!(
+        refused.contains("git_request of the MCP server supervise") && !refused.contains("git approve"),
+        "{refused}"
+    );
+    let named = refused.split("supervise with ").nth(1).unwrap().lines().next().unwrap();
+    let named: Value = serde_json::from_str(named.trim()).unwrap();
+    let (push_id, repository) = (named["operation"].as_str().unwrap(), named["repository"].as_str().unwrap());
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| git(repository, "", push_id));
+        let one = wait_for("the request", waiting);
+        assert_eq!(
+            one["request"]["wish"]["git"],
+            json!({ "repository": "lib", "reference": "refs/heads/agent/try", "operation": push_id })
+        );
+        let reasons = one["candidate"]["push"]["reasons"].to_string();
+        assert!(reasons.contains("a secret (github-token:") && reasons.contains("in new line 1"), "{one}");
+        let shown = operator(&["show", "r1"]).stdout;
+        for words in
+            ["RELEASES", "in new line 1", "lib, refs/heads/agent/try", "[--once | --bottle]", "\"an example key\""]
+        {
+            assert!(shown.contains(words), "{words}: {shown}");
+        }
+        assert!(!shown.contains(&token()), "{shown}");
+        let hash = one["hash"].as_str().unwrap();
+        for scope in [&["--for", "10m"][..], &["--always"]] {
+            let refused = operator(&[&["approve", "r1", "--hash", hash], scope].concat());
+            assert!(
+                refused.code() != 0 && refused.stderr.contains("as long as the bottle lives"),
+                "{}",
+                refused.stderr
+            );
+        }
+        // The same finding in another commit is another thing than what was shown; it is offered again.
+        assert!(push(&files, "agent/try").contains("refused this push"));
+        let stale = operator(&["approve", "r1", "--hash", hash]);
+        assert!(stale.code() == 122 && stale.stderr.contains("stale"), "{}", stale.stderr);
+        let one = wait_for("the request", waiting);
+        let approved = operator(&["approve", "r1", "--hash", one["hash"].as_str().unwrap()]);
+        assert_eq!(approved.code(), 0, "{}", approved.stderr);
+        assert!(approved.stderr.contains("granted for one push"), "{}", approved.stderr);
+        let answer = waits.join().unwrap();
+        assert_eq!(
+            (&answer["status"], &answer["next_steps"]),
+            (&json!("approved"), &json!("Push again now.")),
+            "{answer}"
+        );
+    });
+    let pushed = inside("cd ~/c && git push origin HEAD:agent/try 2>&1");
+    assert!(pushed.contains("new branch"), "{pushed}");
+    // Once is once. `git approve` is an answer to a request, too.
+    assert!(push(&files, "agent/other").contains("refused this push"));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| git("https://git.example.com/acme/lib.git", "agent/other", "push"));
+        let one = wait_for("the request", waiting);
+        assert_eq!(one["request"]["id"], "r2");
+        assert_eq!(world.run(&["git", "approve", id, push_id]).code(), 0);
+        assert_eq!(waits.join().unwrap()["status"], "approved");
+    });
+    assert!(inside("cd ~/c && git push origin HEAD:agent/other 2>&1").contains("new branch"));
+    // What was rejected is answered from memory; what nobody can release is no request.
+    let protected = "mkdir -p .github/workflows && echo on: push > .github/workflows/x.yml";
+    assert!(push(protected, "agent/ci").contains("git_request"));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| git("lib", "agent/ci", "push"));
+        wait_for("the request", waiting);
+        assert_eq!(operator(&["reject", "r3", "--reason", "not here"]).code(), 0);
+        assert_eq!(waits.join().unwrap()["status"], "rejected");
+    });
+    let again = git("lib", "refs/heads/agent/ci", "push");
+    assert_eq!((&again["status"], &again["id"]), (&json!("rejected"), &json!("r3")));
+    let refused = push(&format!("echo x={SECRET} > new"), "agent/known");
+    assert!(refused.contains("known-secret") && !refused.contains("git_request"), "{refused}");
+    assert_eq!(git("lib", "agent/known", "push")["status"], "refused");
+
+    // The gate dies while a request waits: it is not granted, and it is granted once the push is refused and asked for again.
+    assert!(push(&files, "agent/late").contains("git_request"));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| git("lib", "", push_id));
+        let one = wait_for("the request", waiting);
+        docker(&["kill", &format!("{id}-git-gate")]);
+        wait_for("the news", || world.run(&["ps"]).stdout.contains("git-gate").then_some(()));
+        let failed = operator(&["approve", "r4", "--hash", one["hash"].as_str().unwrap()]);
+        assert_ne!(failed.code(), 0, "{}", failed.stderr);
+        assert_eq!(world.run(&["sidecar", "restart", id, "git-gate"]).code(), 0);
+        let one = wait_for("the request", waiting);
+        assert!(
+            one["candidate"].is_null() && one["obstacle"].to_string().contains("offers this push no more"),
+            "{one}"
+        );
+        wait_for("the gate", || push(&files, "agent/late").contains("git_request").then_some(()));
+        let one = waiting().unwrap();
+        assert_eq!(one["request"]["id"], "r4");
+        assert_eq!(operator(&["approve", "r4", "--hash", one["hash"].as_str().unwrap(), "--bottle"]).code(), 0);
+        // The call may have returned meanwhile.
+        waits.join().unwrap();
+        assert_eq!(call(&world, id, "request_status", &json!({ "id": "r4" }))["status"], "approved");
+    });
+    assert!(inside("cd ~/c && git push origin HEAD:agent/late 2>&1").contains("new branch"));
+
+    let explained = call(&world, id, "explain_denial", &json!({}));
+    let git_calls =
+        explained["denials"].as_array().unwrap().iter().filter(|one| one["next_call"]["tool"] == "git_request");
+    assert!(git_calls.count() > 0, "{explained}");
+    // A credential that the gate alone uses opens its host to nobody.
+    let answer =
+        call(&world, id, "credential_request", &json!({ "name": "forge", "host": FORGE, "reason": "to push" }));
+    assert_eq!(answer["status"], "already_allowed", "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("by the git gate"), "{answer}");
+    // The agent reads what may be pushed, and neither a key nor where one is.
+    let policy = call(&world, id, "list_policy", &json!({}));
+    assert_eq!(
+        (&policy["git"][0]["name"], &policy["git"][0]["terms"]["branches"]),
+        (&json!("lib"), &json!(["agent/*"])),
+        "{policy}"
+    );
+    assert!(!policy.to_string().contains("origin/user") && !policy.to_string().contains(VALUE), "{policy}");
+    drop(origin);
+    assert_eq!(world.run(&["stop", id]).code(), 0);
     world.assert_clean();
 }

@@ -133,6 +133,7 @@ impl World {
             Repository { name: "app".to_owned(), url, identity, public: None, known_host_key, authorization, terms };
         let config = Config {
             bottle: "demo-1a2b3".to_owned(),
+            asks: false,
             inside: None,
             outward: None,
             programs: Programs { git: "/usr/bin/git".into(), ssh: "/usr/bin/ssh".into() },

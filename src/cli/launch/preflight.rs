@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+use url::Url;
+
 use super::agent::PreparedLaunch;
 use super::{credentials, git};
 use crate::cli::failure::input;
@@ -60,7 +62,10 @@ fn requests(plan: &SupervisePlan) -> String {
         (_, None) => "wait for `bottler requests`".to_owned(),
     };
     let notify = plan.notify.first().map(|program| format!("; each runs {program} on this host")).unwrap_or_default();
-    format!("the agent can ask you for more, at {}; its requests {what}{notify}", supervise_url())
+    // The rest of the URL may be a key.
+    let host = plan.webhook.as_ref().and_then(|url| Url::parse(url).ok()?.host_str().map(str::to_owned));
+    let webhook = host.map(|host| format!("; {host} is told of each")).unwrap_or_default();
+    format!("the agent can ask you for more, at {}; its requests {what}{notify}{webhook}", supervise_url())
 }
 
 /// The lines.

@@ -8,7 +8,7 @@ use crate::cli::open::state;
 use crate::cli::policy::{save_grant, saved_place};
 use crate::holder::{RequestAction, ask_requests};
 use crate::policy::Scope;
-use crate::primitive::{REQUESTS_FILE, ShownRequest, read_requests};
+use crate::primitive::{Offered, REQUESTS_FILE, ShownRequest, Wish, closed, read_requests};
 use crate::session::{Class, Failure};
 
 /// For how long an operator grants a request.
@@ -20,11 +20,33 @@ pub(super) enum Grant {
     Always,
 }
 
+/// How long a grant of an entry lasts where nothing is said.
+pub(super) const USUAL: Duration = Duration::from_mins(10);
+
 impl Grant {
-    /// Approves a request; returns it, and what was done in words.
-    pub(super) async fn carry_out(self, bottle: &str, id: &str, hash: &str) -> Result<(ShownRequest, String), Failure> {
-        let place = if self == Self::Always { Some(saved_place(bottle)?) } else { None };
-        let scope = match self {
+    /// What is granted where nothing is said: ten minutes, or one push.
+    pub(super) fn usual(offered: &Offered) -> Self {
+        if offered.fits_time() { Self::For(USUAL) } else { Self::Once }
+    }
+
+    /// Approves a request; returns it, and what was done in words. Without a grant, the usual one.
+    pub(super) async fn carry_out(
+        grant: Option<Self>,
+        bottle: &str,
+        id: &str,
+        hash: &str,
+    ) -> Result<(ShownRequest, String), Failure> {
+        // What is saved, and what is usual, is that of what was shown. Without it, the holder says why it cannot be granted.
+        let was_shown = |one: &ShownRequest| one.request.id == id && one.hash.as_deref() == Some(hash);
+        let offered = match grant {
+            None | Some(Self::Always) => {
+                of_bottle(bottle).await?.into_iter().find(was_shown).and_then(|one| one.candidate)
+            }
+            Some(_) => None,
+        };
+        let grant = grant.unwrap_or_else(|| offered.as_ref().map_or(Self::For(USUAL), Self::usual));
+        let place = if grant == Self::Always { Some(saved_place(bottle)?) } else { None };
+        let scope = match grant {
             Self::Once => Scope::Once,
             Self::For(time) if time.as_secs() == 0 => return Err(input("--for: the time must be at least a second")),
             Self::For(time) => Scope::Until(now().saturating_add(time.as_secs())),
@@ -32,23 +54,20 @@ impl Grant {
             Self::Always => Scope::Always,
         };
         let action = RequestAction::Approve { id: id.to_owned(), hash: hash.to_owned(), scope };
-        // What a saved grant contains is what was shown.
-        let entry = match &place {
-            Some(_) => of_bottle(bottle).await?.into_iter().find(|one| one.hash.as_deref() == Some(hash)),
-            None => None,
-        };
         let shown = decided(bottle, action).await?;
-        let holds = match (self, place, entry.and_then(|one| one.candidate)) {
-            (Self::Always, Some((path, folder)), Some(candidate)) => {
+        let is_push = matches!(shown.request.wish, Wish::Git { .. });
+        let holds = match (grant, place, offered) {
+            (Self::Always, Some((path, folder)), Some(Offered::Entry(candidate))) => {
                 save_grant(&path, &folder, &[candidate.entry])?;
                 format!("for this bottle and later launches in {}; saved in {}", folder.display(), path.display())
             }
+            (Self::Once, ..) if is_push => "for one push; the agent can push again".to_owned(),
             (Self::Once, ..) => "for one request".to_owned(),
             (Self::For(time), ..) => format!("for {}", humantime::format_duration(time)),
             _ => "until the bottle ends".to_owned(),
         };
-        let generation = shown.generation;
-        Ok((shown, format!("{id} of {bottle} is granted {holds} (policy {generation})")))
+        let under = if is_push { String::new() } else { format!(" (policy {})", shown.generation) };
+        Ok((shown, format!("{id} of {bottle} is granted {holds}{under}")))
     }
 }
 
@@ -80,12 +99,14 @@ pub(super) async fn of_bottle(bottle: &str) -> Result<Vec<ShownRequest>, Failure
         bottle: bottle.to_owned(),
         request,
         candidate: None,
+        obstacle: Some("the bottle has ended".to_owned()),
+        remedy: Vec::new(),
         hash: None,
         generation: 0,
         alike: 0,
         causes: Vec::new(),
     };
-    Ok(read.into_iter().map(shown).collect())
+    Ok(closed(read).into_iter().map(shown).collect())
 }
 
 /// The requests of all running bottles whose agents may ask.

@@ -11,9 +11,6 @@ use crate::primitive::ShownRequest;
 use crate::report::ascii_json;
 use crate::session::{Class, Failure};
 
-/// How long a grant lasts where nothing is said.
-const USUAL: Duration = Duration::from_mins(10);
-
 /// What `requests` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
@@ -23,11 +20,11 @@ pub(in crate::cli) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// List the requests that wait for you
+    /// List the requests that wait for you, and those that only another launch can grant
     List(ListArgs),
     /// Show a request: what a grant would add, what that makes reachable, and the hash that an approval names
     Show(OneArgs),
-    /// Grant a request, for 10 minutes if nothing else is said
+    /// Grant a request: for 10 minutes if nothing else is said, a push once
     Approve(ApproveArgs),
     /// Reject a request; its agent reads the reason
     Reject(RejectArgs),
@@ -39,7 +36,7 @@ enum Command {
 struct ListArgs {
     /// The bottle's id [default: all running bottles]
     bottle: Option<String>,
-    /// Also those that are decided
+    /// Also those that are decided, or were answered by a rule
     #[arg(long)]
     all: bool,
     /// The output format
@@ -65,10 +62,10 @@ struct ApproveArgs {
     /// The hash that `requests show` printed: what was shown is granted, and nothing else
     #[arg(long)]
     hash: String,
-    /// For one request only
+    /// For one request only, or one push
     #[arg(long, group = "scope")]
     once: bool,
-    /// For a limited time, such as `10m`, which is the default
+    /// For a limited time, such as `10m`, which is the default but for a push
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration, group = "scope")]
     time: Option<Duration>,
     /// Until the bottle ends
@@ -107,7 +104,7 @@ async fn list(args: &ListArgs) -> Result<u8, Failure> {
         Some(bottle) => of_bottle(bottle).await?,
         None => of_all().await?,
     };
-    shown.retain(|one| args.all || one.request.is_pending());
+    shown.retain(|one| args.all || one.request.is_pending() || one.request.is_noted());
     match args.format {
         Format::Json => json(&shown)?,
         Format::Text if shown.is_empty() => print_message("no request waits"),
@@ -133,13 +130,13 @@ async fn show(args: &OneArgs) -> Result<u8, Failure> {
 async fn approve(args: &ApproveArgs) -> Result<u8, Failure> {
     let OneArgs { bottle, id, format } = &args.one;
     let grant = match (args.once, args.time, args.until_end, args.always) {
-        (true, ..) => Grant::Once,
-        (_, Some(time), ..) => Grant::For(time),
-        (_, _, true, _) => Grant::Bottle,
-        (_, _, _, true) => Grant::Always,
-        _ => Grant::For(USUAL),
+        (true, ..) => Some(Grant::Once),
+        (_, Some(time), ..) => Some(Grant::For(time)),
+        (_, _, true, _) => Some(Grant::Bottle),
+        (_, _, _, true) => Some(Grant::Always),
+        _ => None,
     };
-    let (shown, text) = grant.carry_out(bottle, id, &args.hash).await?;
+    let (shown, text) = Grant::carry_out(grant, bottle, id, &args.hash).await?;
     told(&shown, *format, &text)
 }
 

@@ -6,15 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::ask::Grant;
+use super::ask::{Grant, USUAL};
 use super::view;
-use crate::primitive::ShownRequest;
+use crate::primitive::{Offered, ShownRequest};
 use crate::report::escaped;
 
 /// How long a request must have been seen before a key decides.
 const READ: Duration = Duration::from_millis(500);
-/// The grant of the key `t`.
-const TIME: Duration = Duration::from_mins(10);
+
+/// How far one scrolls at most, in lines of the screen for each line of a request.
+const MAX_WRAPPED: usize = 300;
 
 /// A key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,8 @@ struct Focus {
     one: ShownRequest,
     choice: Choice,
     since: Instant,
+    /// How many of its lines have been scrolled away.
+    above: usize,
     /// Whether it was decided, or can be granted no more, since it is looked at.
     over: bool,
 }
@@ -116,7 +119,7 @@ impl Model {
 
     fn focus(&mut self, one: ShownRequest, now: Instant) {
         self.selected = Some(name(&one));
-        self.focused = Some(Focus { one, choice: Choice::Reject, since: now, over: false });
+        self.focused = Some(Focus { one, choice: Choice::Reject, since: now, above: 0, over: false });
     }
 
     fn key_in_focus(&mut self, key: Key, now: Instant) -> Option<Action> {
@@ -125,6 +128,17 @@ impl Model {
             self.focused = None;
             return None;
         }
+        match key {
+            Key::Up | Key::Char('k') => {
+                focus.above = focus.above.saturating_sub(1);
+                return None;
+            }
+            Key::Down | Key::Char('j') => {
+                focus.above = focus.above.saturating_add(1).min(view::detail(&focus.one, 0).len() * MAX_WRAPPED);
+                return None;
+            }
+            _ => {}
+        }
         if focus.over {
             // What is on the screen is not what would be decided.
             return if key == Key::Enter { Some(Action::Reload) } else { None };
@@ -132,15 +146,14 @@ impl Model {
         if now.duration_since(focus.since) < READ {
             return None;
         }
-        let candidate = focus.one.candidate.as_ref();
+        let offered = focus.one.candidate.as_ref();
+        let fits_time = offered.is_some_and(Offered::fits_time);
         match key {
             Key::Char('r') => focus.choice = Choice::Reject,
-            Key::Char('o') if candidate.is_some_and(|candidate| candidate.exact) => {
-                focus.choice = Choice::Grant(Grant::Once);
-            }
-            Key::Char('t') if candidate.is_some() => focus.choice = Choice::Grant(Grant::For(TIME)),
-            Key::Char('b') if candidate.is_some() => focus.choice = Choice::Grant(Grant::Bottle),
-            Key::Char('a') if candidate.is_some() => focus.choice = Choice::Grant(Grant::Always),
+            Key::Char('o') if offered.is_some_and(Offered::fits_once) => focus.choice = Choice::Grant(Grant::Once),
+            Key::Char('t') if fits_time => focus.choice = Choice::Grant(Grant::For(USUAL)),
+            Key::Char('b') if offered.is_some() => focus.choice = Choice::Grant(Grant::Bottle),
+            Key::Char('a') if fits_time => focus.choice = Choice::Grant(Grant::Always),
             Key::Enter => {
                 let (bottle, id) = name(&focus.one);
                 let hash = focus.one.hash.clone().unwrap_or_default();
@@ -171,7 +184,7 @@ impl Model {
     /// The lines of the screen, at most `height` of at most `width` characters.
     pub(super) fn draw(&self, width: usize, height: usize, now: u64) -> Vec<String> {
         let mut lines = match &self.focused {
-            Some(focus) => self.draw_focus(focus, now),
+            Some(focus) => self.draw_focus(focus, (width, height), now),
             None => self.draw_list(height, now),
         };
         let foot = self.foot();
@@ -200,11 +213,21 @@ impl Model {
         lines
     }
 
-    fn draw_focus(&self, focus: &Focus, now: u64) -> Vec<String> {
+    /// The request that is looked at. No line is cut: long ones are wrapped, and what does not fit is scrolled to.
+    fn draw_focus(&self, focus: &Focus, (width, height): (usize, usize), now: u64) -> Vec<String> {
         let waits = self.pending.iter().filter(|one| !same(one, &focus.one)).count();
-        let mut lines = view::detail(&focus.one, now);
-        lines.insert(1, if waits > 0 { format!("  ({waits} more wait)") } else { String::new() });
-        lines.push(String::new());
+        let mut all = view::detail(&focus.one, now);
+        all.insert(1, if waits > 0 { format!("  ({waits} more wait)") } else { String::new() });
+        let all: Vec<String> = all.iter().flat_map(|line| wrapped(line, width)).collect();
+        // Below are an empty line, the choice, the message and the keys.
+        let room = height.saturating_sub(4).max(1);
+        let above = focus.above.min(all.len().saturating_sub(room));
+        let below = all.len().saturating_sub(above + room);
+        let mut lines: Vec<String> = all.into_iter().skip(above).take(room).collect();
+        lines.push(match (above, below) {
+            (0, 0) => String::new(),
+            _ => format!("  -- {above} lines above, {below} below: up and down --"),
+        });
         lines.push(if focus.over {
             "  THE POLICY HAS CHANGED, or it was decided: Enter shows it again".to_owned()
         } else {
@@ -217,12 +240,30 @@ impl Model {
         match &self.focused {
             None => "up down or 1-9 and Enter: look   q: quit".to_owned(),
             Some(focus) => {
-                let once = focus.one.candidate.as_ref().is_some_and(|candidate| candidate.exact);
-                let grants = if focus.one.candidate.is_some() { "t 10 minutes  b bottle  a always  " } else { "" };
-                format!("r reject  {}{grants}then Enter   Esc: back", if once { "o once  " } else { "" })
+                let offered = focus.one.candidate.as_ref();
+                let grants: String = [
+                    (offered.is_some_and(Offered::fits_once), "o once  "),
+                    (offered.is_some_and(Offered::fits_time), "t 10 minutes  "),
+                    (offered.is_some(), "b bottle  "),
+                    (offered.is_some_and(Offered::fits_time), "a always  "),
+                ]
+                .into_iter()
+                .filter_map(|(fits, words)| fits.then_some(words))
+                .collect();
+                format!("r reject  {grants}then Enter   Esc: back")
             }
         }
     }
+}
+
+/// A line in pieces that fit. Further ones stand where the text of a detail begins.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    const INDENT: usize = 14;
+    let all: Vec<char> = line.chars().collect();
+    let Some(room) = width.checked_sub(INDENT).filter(|room| *room > INDENT) else { return vec![line.to_owned()] };
+    let (first, rest) = all.split_at(all.len().min(width));
+    let rest = rest.chunks(room).map(|piece| format!("{:INDENT$}{}", "", piece.iter().collect::<String>()));
+    std::iter::once(first.iter().collect()).chain(rest).collect()
 }
 
 fn name(one: &ShownRequest) -> (String, String) {
@@ -236,7 +277,7 @@ fn same(one: &ShownRequest, other: &ShownRequest) -> bool {
 fn word(choice: Choice) -> &'static str {
     match choice {
         Choice::Reject => "REJECT it",
-        Choice::Grant(Grant::Once) => "grant it for one request",
+        Choice::Grant(Grant::Once) => "grant it once",
         Choice::Grant(Grant::For(_)) => "grant it for 10 minutes",
         Choice::Grant(Grant::Bottle) => "grant it until the bottle ends",
         Choice::Grant(Grant::Always) => "grant it for later launches, too",
@@ -245,7 +286,7 @@ fn word(choice: Choice) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::view::tests::shown;
+    use super::super::view::tests::{entry_of, pushed, shown};
     use super::*;
 
     fn keys(model: &mut Model, keys: &str, now: Instant) -> Option<Action> {
@@ -263,7 +304,7 @@ mod tests {
         let action = keys(&mut model, "\n", later);
         assert!(matches!(&action, Some(Action::Decide { id, choice: Choice::Reject, .. }) if id == "r2"), "{action:?}");
         let action = keys(&mut model, "t\n", later);
-        let granted = Choice::Grant(Grant::For(TIME));
+        let granted = Choice::Grant(Grant::For(USUAL));
         assert!(
             matches!(&action, Some(Action::Decide { choice, hash, .. }) if *choice == granted && hash == "00ff00ff00ff00ff")
         );
@@ -293,11 +334,56 @@ mod tests {
     fn once_is_offered_only_for_one_method_and_path() {
         let (mut model, start) = (Model::default(), Instant::now());
         let mut wide = shown("r1", "a.com", "");
-        wide.candidate.as_mut().unwrap().exact = false;
+        entry_of(&mut wide).exact = false;
         model.update(vec![wide]);
         keys(&mut model, "1", start);
         let action = keys(&mut model, "o\n", start + READ);
         assert!(matches!(action, Some(Action::Decide { choice: Choice::Reject, .. })), "{action:?}");
+    }
+
+    #[test]
+    fn a_push_is_granted_once_or_for_the_bottle_and_no_other_key_grants_it() {
+        let (mut model, start) = (Model::default(), Instant::now());
+        model.update(vec![pushed("r1", &["a secret in x"])]);
+        keys(&mut model, "1", start);
+        let screen = model.draw(80, 24, 100).concat();
+        assert!(screen.contains("RELEASES") && screen.contains("r reject  o once  b bottle  then Enter"), "{screen}");
+        assert!(!screen.contains("below"));
+        for (pressed, expected) in
+            [("ta\n", Choice::Reject), ("o\n", Choice::Grant(Grant::Once)), ("b\n", Choice::Grant(Grant::Bottle))]
+        {
+            let action = keys(&mut model, pressed, start + READ);
+            assert!(matches!(&action, Some(Action::Decide { choice, .. }) if *choice == expected), "{action:?}");
+        }
+    }
+
+    #[test]
+    fn all_of_a_request_can_be_read_on_a_small_screen() {
+        let (mut model, start) = (Model::default(), Instant::now());
+        let reasons: Vec<String> =
+            (0..30).map(|n| format!("reason-{n}-begins {} reason-{n}-ends", "x".repeat(150))).collect();
+        model.update(vec![pushed("r1", &reasons.iter().map(String::as_str).collect::<Vec<_>>())]);
+        keys(&mut model, "1", start);
+        let mut read = String::new();
+        let mut last = Vec::new();
+        loop {
+            let lines = model.draw(80, 24, 100);
+            assert!(lines.iter().any(|line| line == "  Enter: REJECT it"), "{lines:?}");
+            if lines == last {
+                break;
+            }
+            read.extend(lines.iter().cloned());
+            last = lines;
+            model.key(Key::Down, start);
+        }
+        for n in 0..30 {
+            assert!(read.contains(&format!("reason-{n}-begins")) && read.contains(&format!("reason-{n}-ends")), "{n}");
+        }
+        assert!(read.contains("\"an example key\"") && last.concat().contains(" 0 below"), "{last:?}");
+        for _ in 0..500 {
+            model.key(Key::Up, start);
+        }
+        assert!(model.draw(80, 24, 100)[0].starts_with("request r1"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Requests as text. Pure. The agent's words come last and labelled, and every text goes through the same escaper.
 
 use crate::policy::{AllowSpec, Scope};
-use crate::primitive::{Decider, RequestState, ShownRequest, Wish};
+use crate::primitive::{Decider, Offered, RequestState, ShownRequest, Wish};
 use crate::report::escaped;
 
 /// Longest texts, in characters.
@@ -16,7 +16,7 @@ pub(super) fn table(all: &[ShownRequest], now: u64) -> String {
             "{:<16} {:<6} {:<10} {:>6} {:>5}  {}\n",
             escaped(&one.bottle, 40),
             escaped(&one.request.id, 12),
-            state_word(&one.request.state),
+            if one.request.is_noted() { "noted" } else { state_word(&one.request.state) },
             age(one.request.asked, now),
             one.request.times,
             summary(one),
@@ -38,13 +38,15 @@ pub(super) fn summary(one: &ShownRequest) -> String {
             format!("{}  {methods}  {paths}", wanted.host)
         }
         Wish::Credential { name, host } => format!("credential {name} for {host}"),
-        Wish::Git { repository, operation, .. } => format!("git {operation} {repository}"),
+        Wish::Git { repository, reference, .. } => format!("git push to {repository}  {reference}"),
         Wish::Capability { packages, .. } => format!("packages {}", packages.join(" ")),
     };
-    let warned = one
-        .candidate
-        .as_ref()
-        .is_some_and(|candidate| !candidate.warnings.is_empty() || !candidate.credentials.is_empty());
+    let warned = match &one.candidate {
+        Some(Offered::Entry(candidate)) => !candidate.warnings.is_empty() || !candidate.credentials.is_empty(),
+        // What was found is what the gate is there for.
+        Some(Offered::Push(_)) => true,
+        None => false,
+    };
     format!("{}{}", if warned { "! " } else { "" }, escaped(&what, SHORT))
 }
 
@@ -66,9 +68,12 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
             say("credential", format!("{} for {}", escaped(name, LONG), escaped(host, LONG)));
         }
         Wish::Git { repository, reference, operation } => {
-            say("repository", escaped(repository, LONG));
-            say("ref", escaped(reference, LONG));
-            say("operation", escaped(operation, LONG));
+            let refs = match &one.candidate {
+                Some(Offered::Push(offer)) => offer.refs.join(", "),
+                _ => reference.clone(),
+            };
+            say("push to", format!("{}, {}", escaped(repository, LONG), escaped(&refs, usize::MAX)));
+            say("push id", escaped(operation, LONG));
         }
         Wish::Capability { packages, dockerfile } => {
             say("packages", escaped(&packages.join(" "), LONG));
@@ -77,26 +82,38 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
             }
         }
     }
-    if let Some(candidate) = &one.candidate {
-        say("adds", escaped(&entry(&candidate.entry), LONG));
-        for reach in &candidate.reaches {
-            say("reaches", escaped(reach, LONG));
+    match (&one.candidate, &request.state) {
+        (Some(Offered::Entry(candidate)), _) => {
+            say("adds", escaped(&entry(&candidate.entry), LONG));
+            for reach in &candidate.reaches {
+                say("reaches", escaped(reach, LONG));
+            }
+            for warning in &candidate.warnings {
+                say("WARNING", escaped(warning, LONG));
+            }
+            let credentials = match &candidate.credentials[..] {
+                [] => "none go there".to_owned(),
+                names => format!("{} GO THERE, by their placeholders", names.join(", ")),
+            };
+            say("credentials", escaped(&credentials, LONG));
+            let single = if candidate.exact { "once, " } else { "" };
+            say("grant for", format!("{single}a time, this bottle, always"));
         }
-        for warning in &candidate.warnings {
-            say("WARNING", escaped(warning, LONG));
+        (Some(Offered::Push(offer)), _) => {
+            // Nothing is left out of what is released.
+            for reason in &offer.reasons {
+                say("RELEASES", escaped(reason, usize::MAX));
+            }
+            say("grant for", "one push, this bottle".to_owned());
         }
-        let credentials = match &candidate.credentials[..] {
-            [] => "none go there".to_owned(),
-            names => format!("{} GO THERE, by their placeholders", names.join(", ")),
-        };
-        say("credentials", escaped(&credentials, LONG));
-        let scopes = if candidate.exact { "once, a time, this bottle, always" } else { "a time, this bottle, always" };
-        say("grant for", scopes.to_owned());
-    } else {
-        match &request.state {
-            RequestState::Pending => say("state", "it cannot be granted under the policy of now".to_owned()),
-            state => say("state", decided(state)),
+        (None, RequestState::Pending) => {
+            let why = one.obstacle.as_deref().unwrap_or("it cannot be granted now");
+            say("state", escaped(why, LONG));
         }
+        (None, state) => say("state", decided(state)),
+    }
+    for line in &one.remedy {
+        say("to grant it", escaped(line, LONG));
     }
     if one.alike > 0 {
         say(
@@ -123,11 +140,18 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
 pub(super) fn commands(one: &ShownRequest) -> String {
     let (bottle, id) = (escaped(&one.bottle, 40), escaped(&one.request.id, 12));
     match &one.hash {
-        Some(hash) => format!(
-            "\nbottler requests approve {bottle} {id} --hash {} [--once | --for 10m | --bottle | --always]\n\
-             bottler requests reject {bottle} {id} --reason WHY\n",
-            escaped(hash, 64)
-        ),
+        Some(hash) => {
+            let scopes = match &one.candidate {
+                Some(offered) if !offered.fits_time() => "--once | --bottle",
+                Some(offered) if !offered.fits_once() => "--for 10m | --bottle | --always",
+                _ => "--once | --for 10m | --bottle | --always",
+            };
+            format!(
+                "\nbottler requests approve {bottle} {id} --hash {} [{scopes}]\n\
+                 bottler requests reject {bottle} {id} --reason WHY\n",
+                escaped(hash, 64)
+            )
+        }
         None if one.request.is_pending() => format!("\nbottler requests reject {bottle} {id} --reason WHY\n"),
         None => String::new(),
     }
@@ -165,7 +189,7 @@ fn decided(state: &RequestState) -> String {
             let who = match by {
                 Decider::Operator => "rejected by the operator",
                 Decider::Rule => "rejected by a rule",
-                Decider::Deadline => "rejected: nobody decided in time",
+                Decider::Deadline => "it ended",
             };
             format!("{who}: {}", escaped(reason, LONG))
         }
@@ -198,18 +222,54 @@ pub(super) mod tests {
                 times: 1,
                 state: RequestState::Pending,
             },
-            candidate: Some(Candidate {
+            candidate: Some(Offered::Entry(Candidate {
                 entry: AllowSpec::Host(host.into()),
                 reaches: vec![format!("GET for /x at {host}")],
                 credentials: Vec::new(),
                 warnings: Vec::new(),
                 exact: true,
-            }),
+            })),
+            obstacle: None,
+            remedy: Vec::new(),
             hash: Some("00ff00ff00ff00ff".into()),
             generation: 3,
             alike: 0,
             causes: Vec::new(),
         }
+    }
+
+    /// The entry of one that is shown.
+    pub(in crate::cli::requests) fn entry_of(one: &mut ShownRequest) -> &mut Candidate {
+        match &mut one.candidate {
+            Some(Offered::Entry(candidate)) => candidate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A push that the gate has refused.
+    pub(in crate::cli::requests) fn pushed(id: &str, reasons: &[&str]) -> ShownRequest {
+        let offer = serde_json::json!({
+            "id": "0f", "repository": "lib", "refs": ["refs/heads/agent/x"], "reasons": reasons, "keys": []
+        });
+        let mut one = shown(id, "x.com", "an example key");
+        one.request.wish =
+            Wish::Git { repository: "lib".into(), reference: "refs/heads/agent/x".into(), operation: "0f".into() };
+        one.candidate = Some(Offered::Push(serde_json::from_value(offer).unwrap()));
+        one
+    }
+
+    #[test]
+    fn a_push_is_shown_with_all_that_it_releases() {
+        let reasons: Vec<String> =
+            (0..50).map(|n| format!("a secret (github-token:{n}) in {} line 7", "d/".repeat(700))).collect();
+        let one = pushed("r1", &reasons.iter().map(String::as_str).collect::<Vec<_>>());
+        let text = detail(&one, 130).join("\n");
+        for reason in &reasons {
+            assert!(text.contains(reason.as_str()), "{reason}");
+        }
+        assert!(text.contains("lib, refs/heads/agent/x") && text.contains("one push, this bottle"), "{text}");
+        assert!(commands(&one).contains("[--once | --bottle]"), "{}", commands(&one));
+        assert!(summary(&one).starts_with("! git push to lib"), "{}", summary(&one));
     }
 
     #[test]
@@ -237,6 +297,9 @@ pub(super) mod tests {
             other.request.state = RequestState::Rejected { reason: hostile.into(), by: Decider::Operator, at: 1 };
             all.push(other);
         }
+        all.push(pushed("r9", &[hostile]));
+        all[1].remedy = vec![hostile.into()];
+        all[1].obstacle = Some(hostile.into());
         let mut views = vec![table(&all, 200)];
         views.extend(all.iter().flat_map(|one| detail(one, 200).into_iter().chain([commands(one)])));
         for view in &views {
@@ -253,8 +316,8 @@ pub(super) mod tests {
     #[test]
     fn a_request_is_shown_with_what_it_means() {
         let mut one = shown("r1", "x.com", "to build");
-        one.candidate.as_mut().unwrap().credentials = vec!["key".into()];
-        one.candidate.as_mut().unwrap().warnings = vec!["the agent can send data to x.com".into()];
+        entry_of(&mut one).credentials = vec!["key".into()];
+        entry_of(&mut one).warnings = vec!["the agent can send data to x.com".into()];
         let text = detail(&one, 130).join("\n");
         for words in [
             "asked 30 s ago",

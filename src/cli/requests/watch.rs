@@ -6,11 +6,13 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
-use super::ask::{self, of_all, of_bottle};
+use super::ask::{self, Grant, of_all, of_bottle};
 use super::keys::{Terminal, keys};
-use super::model::{Action, Choice, Model};
+use super::model::{Action, Choice, Key, Model};
 use super::view;
 use crate::cli::open::state;
 use crate::cli::print::{Format, print_data, print_message};
@@ -84,13 +86,18 @@ impl Watched {
         Ok(())
     }
 
-    /// The requests now.
-    async fn read(&self) -> Vec<ShownRequest> {
-        match &self.only {
-            // The bottle has ended: nothing waits.
-            Some(bottle) => of_bottle(bottle).await.unwrap_or_default(),
-            None => of_all().await.unwrap_or_default(),
+    /// The requests now, or as soon as those that come together have come. Nothing is borrowed, so that keys are served meanwhile.
+    fn read(&self, after: Duration) -> BoxFuture<'static, Vec<ShownRequest>> {
+        let only = self.only.clone();
+        async move {
+            tokio::time::sleep(after).await;
+            match &only {
+                // The bottle has ended: nothing waits.
+                Some(bottle) => of_bottle(bottle).await.unwrap_or_default(),
+                None => of_all().await.unwrap_or_default(),
+            }
         }
+        .boxed()
     }
 
     /// Whether the only bottle has ended.
@@ -122,8 +129,10 @@ async fn listen(
 async fn lines(mut watched: Watched, format: Format) -> Result<u8, Failure> {
     let mut signals = Signals::new()?;
     let mut seen: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut look = interval(LOOK);
     loop {
-        for one in watched.read().await.into_iter().filter(|one| one.request.is_pending()) {
+        let is_news = |one: &ShownRequest| one.request.is_pending() || one.request.is_noted();
+        for one in watched.read(Duration::ZERO).await.into_iter().filter(is_news) {
             if !seen.insert((one.bottle.clone(), one.request.id.clone())) {
                 continue;
             }
@@ -138,7 +147,7 @@ async fn lines(mut watched: Watched, format: Format) -> Result<u8, Failure> {
         }
         tokio::select! {
             Some(_) = watched.news.recv() => tokio::time::sleep(TOGETHER).await,
-            () = tokio::time::sleep(LOOK) => watched.look().await?,
+            _ = look.tick() => watched.look().await?,
             _ = signals.next() => return Ok(0),
         }
         if watched.is_over() {
@@ -148,15 +157,45 @@ async fn lines(mut watched: Watched, format: Format) -> Result<u8, Failure> {
     }
 }
 
-/// The screen, until the user quits.
+/// What goes on while keys are served.
+#[derive(Default)]
+struct Work {
+    /// The list is read.
+    reading: Option<BoxFuture<'static, Vec<ShownRequest>>>,
+    /// News came while it was read.
+    again: bool,
+    /// The request that is looked at is shown anew once the list is read.
+    reload: bool,
+    /// A decision is carried out.
+    deciding: Option<BoxFuture<'static, Result<String, Failure>>>,
+}
+
+impl Work {
+    fn read(&mut self, watched: &Watched, after: Duration) {
+        self.again = self.reading.is_some();
+        self.reading.get_or_insert_with(|| watched.read(after));
+    }
+}
+
+/// The result of what goes on, if something does.
+async fn of<T>(work: &mut Option<BoxFuture<'static, T>>) -> T {
+    let done = match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    };
+    *work = None;
+    done
+}
+
+/// The screen, until the user quits. A key waits for nothing: lists are read, and decisions are carried out, beside.
 async fn screen(mut watched: Watched) -> Result<u8, Failure> {
     let broken = |error: std::io::Error| Failure::new(Class::Internal, format!("use the terminal: {error}"));
     let mut signals = Signals::new()?;
     let terminal = Terminal::enter().map_err(broken)?;
     let mut keys = keys();
-    let mut model = Model::default();
-    model.update(watched.read().await);
-    let mut drawn = Vec::new();
+    let (mut model, mut drawn, mut work) = (Model::default(), Vec::new(), Work::default());
+    model.update(watched.read(Duration::ZERO).await);
+    let mut look = interval(LOOK);
     loop {
         draw(&model, &mut drawn).map_err(broken)?;
         tokio::select! {
@@ -164,32 +203,47 @@ async fn screen(mut watched: Watched) -> Result<u8, Failure> {
             biased;
             key = keys.recv() => {
                 let Some(key) = key else { break };
+                if work.deciding.is_some() {
+                    // What was decided goes on in the holder, and no other key counts until that is done.
+                    if key == Key::Char('q') {
+                        break;
+                    }
+                    continue;
+                }
                 match model.key(key, Instant::now()) {
                     None => {}
                     Some(Action::Quit) => break,
                     Some(Action::Reload) => {
-                        model.update(watched.read().await);
-                        model.reload(Instant::now());
+                        work.reload = true;
+                        work.read(&watched, Duration::ZERO);
                     }
                     Some(Action::Decide { bottle, id, hash, choice }) => {
-                        let done = decide(&bottle, &id, &hash, choice).await;
-                        model.update(watched.read().await);
-                        match done {
-                            Ok(text) => {
-                                model.leave();
-                                model.say(&text);
-                            }
-                            Err(refused) => model.say(&failure(&refused, &[]).replace('\n', "; ")),
-                        }
+                        model.say(&format!("{id} of {bottle}: the holder is asked"));
+                        work.deciding = Some(decide(bottle, id, hash, choice).boxed());
                     }
                 }
             }
             _ = signals.next() => break,
-            Some(_) = watched.news.recv() => {
-                tokio::time::sleep(TOGETHER).await;
-                model.update(watched.read().await);
+            done = of(&mut work.deciding) => {
+                match done {
+                    Ok(text) => {
+                        model.leave();
+                        model.say(&text);
+                    }
+                    Err(refused) => model.say(&failure(&refused, &[]).replace('\n', "; ")),
+                }
+                work.read(&watched, Duration::ZERO);
             }
-            () = tokio::time::sleep(LOOK) => {
+            all = of(&mut work.reading) => {
+                model.update(all);
+                if std::mem::take(&mut work.again) {
+                    work.read(&watched, TOGETHER);
+                } else if std::mem::take(&mut work.reload) {
+                    model.reload(Instant::now());
+                }
+            }
+            Some(_) = watched.news.recv() => work.read(&watched, TOGETHER),
+            _ = look.tick() => {
                 watched.look().await?;
                 if watched.is_over() {
                     break;
@@ -205,10 +259,17 @@ async fn screen(mut watched: Watched) -> Result<u8, Failure> {
     Ok(0)
 }
 
-async fn decide(bottle: &str, id: &str, hash: &str, choice: Choice) -> Result<String, Failure> {
+/// Something to do every so often; what was missed is not made up for.
+fn interval(every: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
+async fn decide(bottle: String, id: String, hash: String, choice: Choice) -> Result<String, Failure> {
     match choice {
-        Choice::Reject => ask::reject(bottle, id, "").await.map(|_| format!("{id} of {bottle} is rejected")),
-        Choice::Grant(grant) => grant.carry_out(bottle, id, hash).await.map(|(_, text)| text),
+        Choice::Reject => ask::reject(&bottle, &id, "").await.map(|_| format!("{id} of {bottle} is rejected")),
+        Choice::Grant(grant) => Grant::carry_out(Some(grant), &bottle, &id, &hash).await.map(|(_, text)| text),
     }
 }
 

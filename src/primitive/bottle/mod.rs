@@ -21,5 +21,5 @@ pub use host::{HostContext, MAX_BURST, Renew};
 pub use images::Images;
 pub(super) use images::{ImageSource, Layered};
 pub(super) use requests::Queue;
-pub use requests::{Decider, REQUESTS_FILE, Request, RequestState, Wish, read_requests};
+pub use requests::{Decider, REQUESTS_FILE, Request, RequestState, Wish, closed, read_requests};
 pub use state::{Bottle, Launcher, Nesting};

@@ -39,13 +39,13 @@ pub enum Wish {
         /// The host that it is for.
         host: String,
     },
-    /// Something of git that its gate refused.
+    /// A push that the git gate refused.
     Git {
-        /// The repository.
+        /// The repository's name at the gate.
         repository: String,
-        /// The ref, if it is about one.
+        /// Its refs.
         reference: String,
-        /// What: `push`, `fetch`, or the id of a finding.
+        /// The id of the refused push.
         operation: String,
     },
     /// Packages, or another image.
@@ -80,6 +80,14 @@ impl Wish {
     pub fn answers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Egress(own), Self::Egress(other)) => own.covers(other),
+            _ => self.is_same(other),
+        }
+    }
+
+    /// Whether this one and another one are one request. A push is what was found in it, whatever refs it was to.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Git { operation: own, .. }, Self::Git { operation: other, .. }) => own == other,
             _ => self == other,
         }
     }
@@ -146,6 +154,13 @@ impl Request {
     pub fn is_pending(&self) -> bool {
         self.state == RequestState::Pending
     }
+
+    /// Whether it was refused because it takes what no command does while the bottle runs: another manifest, or another image. The
+    /// operator is told, and nobody waits.
+    pub fn is_noted(&self) -> bool {
+        matches!(self.state, RequestState::Rejected { by: Decider::Rule, .. })
+            && matches!(self.wish, Wish::Credential { .. } | Wish::Capability { .. })
+    }
 }
 
 /// The requests of a bottle.
@@ -164,11 +179,7 @@ impl Queue {
             return Ok(());
         }
         let path = directory.join(REQUESTS_FILE);
-        let mut requests = read_requests(&path)?;
-        for request in requests.iter_mut().filter(|request| request.is_pending()) {
-            let reason = "the bottle ended before anybody decided".to_owned();
-            request.state = RequestState::Rejected { reason, by: Decider::Deadline, at: request.asked };
-        }
+        let requests = closed(read_requests(&path)?);
         let number = |request: &Request| request.id.strip_prefix('r').and_then(|number| number.parse().ok());
         self.last = requests.iter().filter_map(number).max().unwrap_or_default();
         self.requests = requests;
@@ -189,15 +200,12 @@ impl Queue {
     }
 
     /// The request whose answer would be the answer to a wish, the latest first: a pending one with the same wish, one that the
-    /// operator has refused, or the same wish that a rule has refused which does not change.
-    pub(in crate::primitive) fn known(&self, wish: &Wish, unattended: bool) -> Option<&Request> {
+    /// operator has refused, or the same wish that a rule has refused, if rules still say the same.
+    pub(in crate::primitive) fn known(&self, wish: &Wish, rules_stay: bool) -> Option<&Request> {
         self.requests.iter().rev().find(|request| match &request.state {
-            RequestState::Pending => request.wish == *wish,
+            RequestState::Pending => request.wish.is_same(wish),
             RequestState::Rejected { by: Decider::Operator, .. } => request.wish.answers(wish),
-            RequestState::Rejected { by: Decider::Rule, .. } => {
-                // The policy may have changed since it refused a host.
-                request.wish == *wish && (unattended || !matches!(wish, Wish::Egress(_)))
-            }
+            RequestState::Rejected { by: Decider::Rule, .. } => rules_stay && request.wish == *wish,
             RequestState::Rejected { by: Decider::Deadline, .. } | RequestState::Approved { .. } => false,
         })
     }
@@ -251,6 +259,21 @@ impl Queue {
         self.lines += 1;
         Ok(())
     }
+}
+
+/// The requests of a bottle that has ended: nothing waits, and no push is released any more.
+pub fn closed(mut requests: Vec<Request>) -> Vec<Request> {
+    for request in &mut requests {
+        let (reason, at) = match &request.state {
+            RequestState::Pending => ("the bottle ended before anybody decided", request.asked),
+            RequestState::Approved { at, .. } if matches!(request.wish, Wish::Git { .. }) => {
+                ("it was released, and the bottle has ended since", *at)
+            }
+            RequestState::Approved { .. } | RequestState::Rejected { .. } => continue,
+        };
+        request.state = RequestState::Rejected { reason: reason.to_owned(), by: Decider::Deadline, at };
+    }
+    requests
 }
 
 /// Reads a file of requests; none where there is no file. A last line that is cut off, by a crash, was never acted on.
@@ -332,6 +355,7 @@ mod tests {
         again.open(folder.path()).unwrap();
         let states: Vec<(&str, bool)> = again.all().iter().map(|one| (one.id.as_str(), one.is_pending())).collect();
         // What waited when the bottle ended waits no more.
+        assert!(matches!(&again.all()[1].state, RequestState::Rejected { by: Decider::Deadline, .. }));
         assert_eq!(states, [("r1", false), ("r2", false)]);
         assert_eq!(again.last, 2);
     }
@@ -346,6 +370,17 @@ mod tests {
         queue.decide(&first.id, rejected()).1.unwrap();
         assert_eq!(queue.known(&narrow, false).unwrap().id, first.id);
         assert!(queue.known(&wish("b.com"), false).is_none());
+        let push = |reference: &str, operation: &str| Wish::Git {
+            repository: "lib".into(),
+            reference: reference.into(),
+            operation: operation.into(),
+        };
+        let pushed = queue.add(push("refs/heads/a", "0f"), String::new(), 5, RequestState::Pending).unwrap();
+        for _ in 0..2 {
+            assert_eq!(queue.known(&push("refs/heads/b", "0f"), false).unwrap().id, pushed.id);
+            assert!(queue.known(&push("refs/heads/a", "ff"), false).is_none());
+            queue.decide(&pushed.id, rejected()).1.unwrap();
+        }
         // Nobody has said no: it may be asked again.
         let late = RequestState::Rejected { reason: String::new(), by: Decider::Deadline, at: 7 };
         queue.decide(&first.id, late).1.unwrap();

@@ -36,6 +36,7 @@ impl Profile for GitGateProfile {
         let known = context.secrets.map(|secrets| Known::of(secrets, &context.credentials));
         Ok(Config {
             bottle: context.bottle.to_owned(),
+            asks: context.supervised,
             inside: inside.map(|network| InsideAddresses { own: network.own, agent: network.agent }),
             outward: Some(context.outward.ok_or("it has no way out")?),
             programs: Programs { git: git_gate::GIT.into(), ssh: git_gate::SSH.into() },

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::declared::{declared, place};
 use super::denial::denied;
-use super::judge::{audited, judge, now};
+use super::judge::{audited, has_ended, judge, now, wanted};
 use super::notify::notify;
 use super::publish::tell;
-use super::reply::reply;
+use super::read::read;
+use super::reply::{expired, reply};
 use super::settle::tell_clients;
 use crate::plan::OnRequest;
 use crate::policy::{Verdict, Wanted};
@@ -45,10 +47,18 @@ pub(in crate::primitive) async fn asked(bottle: &Arc<Bottle>, call: Call) {
 }
 
 async fn status(bottle: &Arc<Bottle>, id: &str) -> Reply {
-    match bottle.desk.queue.lock().await.get(id) {
-        Some(request) => reply(request),
-        None => Reply::new(Status::Unknown, "there is no request of this id", "Use an id that a request returned."),
-    }
+    let request = match bottle.queue().await {
+        Ok(queue) => queue.get(id).cloned(),
+        Err(error) => {
+            let why = format!("the requests cannot be read: {}", error.kind());
+            return Reply::new(Status::Refused, why, "Go on with other work, and ask again later.");
+        }
+    };
+    let Some(request) = request else {
+        return Reply::new(Status::Unknown, "there is no request of this id", "Use an id that a request returned.");
+    };
+    let policy = bottle.policy().await;
+    if policy.is_ok_and(|policy| has_ended(bottle, &policy, &request)) { expired(&request) } else { reply(&request) }
 }
 
 /// Refused requests, the latest first.
@@ -71,14 +81,6 @@ fn denials(bottle: &Bottle, id: Option<&str>) -> Reply {
 
 /// Takes a request.
 async fn request(bottle: &Arc<Bottle>, wish: Wish, reason: String) -> Reply {
-    // The sidecar has checked this; it is beside the agent, and this is not.
-    let wish = match wish {
-        Wish::Egress(wanted) => match wanted.normal() {
-            Ok(wanted) => Wish::Egress(wanted),
-            Err(why) => return Reply::new(Status::Invalid, why, "Correct the request."),
-        },
-        other => other,
-    };
     if json!(wish).to_string().len() + reason.len() > MAX_REQUEST {
         return Reply::new(Status::Invalid, "the request is too long", "Ask with fewer words.");
     }
@@ -86,11 +88,16 @@ async fn request(bottle: &Arc<Bottle>, wish: Wish, reason: String) -> Reply {
         let why = "the request holds a secret of this bottle; it was not recorded";
         return Reply::new(Status::Invalid, why, "Ask again without the secret.");
     }
+    let wish = match read(bottle, wish).await {
+        Ok(wish) => wish,
+        Err(reply) => return reply,
+    };
     let mut queue = match bottle.queue().await {
         Ok(queue) => queue,
         Err(error) => return unwritten(&error),
     };
-    if let Wish::Egress(wanted) = &wish {
+    let wanted = wanted(bottle, &wish);
+    if let Some(wanted) = &wanted {
         match verdict(bottle, wanted).await {
             Ok(Verdict::Candidate(_)) => {}
             Ok(verdict) => return at_once(bottle, &wish, verdict),
@@ -98,7 +105,9 @@ async fn request(bottle: &Arc<Bottle>, wish: Wish, reason: String) -> Reply {
         }
     }
     let unattended = bottle.plan.supervise.as_ref().is_some_and(|plan| plan.on_request == OnRequest::Reject);
-    if let Some(known) = queue.known(&wish, unattended).cloned() {
+    // The policy may have changed since a rule refused a host.
+    let rules_stay = unattended || wanted.is_none();
+    if let Some(known) = queue.known(&wish, rules_stay).cloned() {
         if known.is_pending() {
             queue.again(&known.id);
         }
@@ -120,6 +129,9 @@ async fn request(bottle: &Arc<Bottle>, wish: Wish, reason: String) -> Reply {
         notify(bottle, &request);
         await_deadline(bottle, &request.id);
     } else {
+        if request.is_noted() {
+            notify(bottle, &request);
+        }
         audited(bottle, &request.wish, "refuse", "request_rejected", &format!("{}: by a rule", request.id));
     }
     tell_clients(bottle, &request);
@@ -135,11 +147,13 @@ async fn verdict(bottle: &Bottle, wanted: &Wanted) -> Result<Verdict, Failure> {
 fn at_once(bottle: &Bottle, wish: &Wish, verdict: Verdict) -> Reply {
     match verdict {
         Verdict::Invalid(why) => Reply::new(Status::Invalid, why, "Correct the request."),
-        Verdict::Allowed => Reply::new(
-            Status::AlreadyAllowed,
-            "this is allowed already",
-            "Make the request. If it is refused, call explain_denial: it may be refused for another reason.",
-        ),
+        Verdict::Allowed => usable(bottle, wish).unwrap_or_else(|| {
+            Reply::new(
+                Status::AlreadyAllowed,
+                "this is allowed already",
+                "Make the request. If it is refused, call explain_denial: it may be refused for another reason.",
+            )
+        }),
         Verdict::Refused(why) => {
             audited(bottle, wish, "refuse", "request_refused", &why);
             let next = "This stays refused, whoever asks. Do not retry it, and look for no way around it.";
@@ -171,29 +185,36 @@ fn too_many(queue: &Queue, wish: &Wish) -> Option<String> {
     (recent >= PER_MINUTE).then(|| format!("{recent} requests in a minute"))
 }
 
+/// How an agent uses a credential that is there.
+fn usable(bottle: &Bottle, wish: &Wish) -> Option<Reply> {
+    let Wish::Credential { name, host } = wish else { return None };
+    let credential = declared(&bottle.plan, name, host)?;
+    let slot = &place(credential, host)?.slot;
+    let held = match (&credential.env, &credential.file) {
+        (Some(variable), _) => format!("the variable {variable}"),
+        (None, file) => format!("the file {}", file.as_ref()?.path),
+    };
+    let why = format!(
+        "the credential {name} is there already: {held} holds a placeholder, which stands for it at {host} in {slot}"
+    );
+    let next = "Make the request with the placeholder. bottler puts in the value, which you never see.";
+    Some(Reply::new(Status::AlreadyAllowed, why, next))
+}
+
 /// The state of a request that nobody is asked about.
 fn refused_by_rule(bottle: &Bottle, wish: &Wish) -> Option<RequestState> {
-    let unattended = || {
-        let plan = bottle.plan.supervise.as_ref()?;
-        (plan.on_request == OnRequest::Reject)
-            .then(|| "nobody watches this bottle: requests are rejected at once".to_owned())
-    };
+    let told = "it is listed for the operator, with what to write for the next launch";
     let reason = match wish {
-        Wish::Egress(_) => unattended()?,
-        Wish::Credential { name, host } => format!(
-            "credentials are declared before a launch; the operator was told that {name} for {host} is missing, and can add it to \
-             `credentials` of the bottle"
-        ),
-        Wish::Git { .. } if bottle.plan.git.is_some() => format!(
-            "a refused push is approved where it was refused: the operator was told, and can do so with `bottler git approve {}` and \
-             the id in the push's message",
-            bottle.session.id
-        ),
-        Wish::Git { .. } => "this bottle has no git gate whose decisions could be changed".to_owned(),
-        Wish::Capability { .. } => {
-            "the image of a running bottle is not changed; the operator was told what is missing, and can \
-                                    build it for the next launch"
-                .to_owned()
+        Wish::Credential { name, host } if wanted(bottle, wish).is_none() => {
+            format!("no credential {name} is declared for {host}, and a running bottle gets no other ones; {told}")
+        }
+        Wish::Capability { .. } => format!("the image of a running bottle is not changed; {told}"),
+        Wish::Egress(_) | Wish::Credential { .. } | Wish::Git { .. } => {
+            let plan = bottle.plan.supervise.as_ref()?;
+            if plan.on_request != OnRequest::Reject {
+                return None;
+            }
+            "nobody watches this bottle: requests are rejected at once".to_owned()
         }
     };
     Some(RequestState::Rejected { reason, by: Decider::Rule, at: now() })
@@ -206,12 +227,46 @@ fn await_deadline(bottle: &Arc<Bottle>, id: &str) {
     tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let Some(bottle) = weak.upgrade() else { return };
-        let why = format!("nobody decided within {seconds} s");
+        let why = format!("nobody decided in time, which is {seconds} s here");
         bottle.settle(&id, RequestState::Rejected { reason: why, by: Decider::Deadline, at: now() }).await;
     });
 }
 
+/// Whether a text of a request holds a secret of the bottle, or the value of a credential.
 fn holds_secret(bottle: &Bottle, wish: &Wish, reason: &str) -> bool {
-    let text = format!("{}{reason}", json!(wish));
-    bottle.secrets.all().iter().any(|secret| secret.value.len() >= MIN_SECRET && text.contains(&secret.value))
+    let wish = json!(wish);
+    let (secrets, credentials) = (bottle.secrets.all(), bottle.credentials());
+    let secrets = secrets.iter().map(|secret| secret.value.as_str());
+    let values = credentials.iter().map(|credential| credential.value.as_str());
+    let mut all = secrets.chain(values).filter(|value| value.len() >= MIN_SECRET);
+    all.any(|value| reason.contains(value) || has_text(&wish, value))
+}
+
+fn has_text(value: &Value, text: &str) -> bool {
+    match value {
+        Value::String(own) => own.contains(text),
+        Value::Array(all) => all.iter().any(|one| has_text(one, text)),
+        Value::Object(all) => all.values().any(|one| has_text(one, text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_found_in_every_text_of_a_wish_whatever_json_makes_of_it() {
+        let secret = "a\"quoted\\secret";
+        let wishes = [
+            Wish::Credential { name: format!("x{secret}"), host: "a.com".into() },
+            Wish::Git { repository: String::new(), reference: String::new(), operation: secret.into() },
+            Wish::Capability { packages: vec!["jq".into(), secret.into()], dockerfile: String::new() },
+            Wish::Egress(Wanted { host: "a.com".into(), paths: vec![format!("/{secret}")], ..Wanted::default() }),
+        ];
+        for wish in wishes {
+            assert!(has_text(&json!(wish), secret), "{wish:?}");
+            assert!(!has_text(&json!(wish), "other-secret"), "{wish:?}");
+        }
+    }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::denial::denied;
-use super::judge::{judge, now};
-use crate::policy::{Candidate, Change, LivePolicy, Scope, Verdict};
+use super::judge::{judge, now, wanted};
+use super::offered::Offered;
+use super::remedy::remedy;
+use crate::policy::{Change, LivePolicy, Scope, Verdict};
 use crate::primitive::bottle::{Bottle, Decider, Request, RequestState, Wish};
 use crate::session::{Class, Failure};
+use crate::sidecar::git_gate::{Approval, Offer};
 use crate::sidecar::supervise::DeniedRequest;
 
 /// How many refused requests are shown with a request.
@@ -23,9 +26,15 @@ pub struct ShownRequest {
     pub bottle: String,
     /// The request.
     pub request: Request,
-    /// What a grant would add; absent for what is decided, and for what cannot be granted any more.
+    /// What a grant would do; absent for what is decided, and for what cannot be granted any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub candidate: Option<Candidate>,
+    pub candidate: Option<Offered>,
+    /// Why what waits cannot be granted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub obstacle: Option<String>,
+    /// What the operator writes for what no command grants, line by line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remedy: Vec<String>,
     /// The hash of it, which a decision names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hash: Option<String>,
@@ -45,9 +54,13 @@ impl Bottle {
     /// The bottle has no supervise.
     pub async fn requests(&self) -> Result<Vec<ShownRequest>, Failure> {
         self.supervised()?;
-        let queue = self.queue().await.map_err(|error| self.unread(&error))?;
-        let policy = self.policy().await?;
-        Ok(queue.all().iter().map(|request| self.shown(queue.all(), &policy, request)).collect())
+        let is_push = |request: &Request| request.is_pending() && matches!(request.wish, Wish::Git { .. });
+        let any = self.queue().await.map_err(|error| self.unread(&error))?.all().iter().any(is_push);
+        // The gate may take a while, and nobody else waits for that.
+        let pushes = if any { self.refused_pushes().await } else { Ok(Vec::new()) };
+        let queue = self.desk.queue.lock().await;
+        let now = Now { policy: &self.policy().await?, pushes: &pushes, all: queue.all() };
+        Ok(queue.all().iter().map(|request| self.shown(&now, request)).collect())
     }
 
     /// Grants a request that was shown with this hash.
@@ -57,15 +70,15 @@ impl Bottle {
     /// acknowledge the grant. Nothing is granted then.
     pub async fn approve(self: &Arc<Self>, id: &str, hash: &str, scope: Scope) -> Result<ShownRequest, Failure> {
         self.supervised()?;
-        let mut queue = self.desk.queue.lock().await;
+        let mut queue = self.queue().await.map_err(|error| self.unread(&error))?;
         let request = self.undecided(queue.get(id), id)?.clone();
         let policy = self.policy().await?;
-        let shown = self.shown(queue.all(), &policy, &request);
+        let pushes =
+            if matches!(request.wish, Wish::Git { .. }) { self.refused_pushes().await } else { Ok(Vec::new()) };
+        let shown = self.shown(&Now { policy: &policy, pushes: &pushes, all: queue.all() }, &request);
         let (Some(candidate), Some(now_hash)) = (&shown.candidate, &shown.hash) else {
-            let why = format!(
-                "approve {id} of {}: the policy has changed since, and it can be granted no more",
-                self.session.id
-            );
+            let obstacle = shown.obstacle.as_deref().unwrap_or("it can be granted no more");
+            let why = format!("approve {id} of {}: {obstacle}", self.session.id);
             return Err(Failure::new(Class::Operation, why).hint(self.look_again(id)));
         };
         if now_hash != hash {
@@ -75,21 +88,25 @@ impl Bottle {
             );
             return Err(Failure::new(Class::Operation, why).hint(self.look_again(id)));
         }
-        if scope == Scope::Once && !candidate.exact {
-            let why = format!(
-                "approve {id} of {}: a grant for one request is for one method and one plain path",
-                self.session.id
-            );
-            return Err(Failure::new(Class::Input, why).hint("--for 10m, or reject it with the reason: ask for less"));
-        }
-        let change = Change::Allow { entries: vec![candidate.entry.clone()], scope };
-        let enforced = self.change_policy(&change).await?;
-        let state = RequestState::Approved { scope, generation: enforced.generation, at: now() };
+        candidate.check(scope).map_err(|(why, hint)| {
+            Failure::new(Class::Input, format!("approve {id} of {}: {why}", self.session.id)).hint(hint)
+        })?;
+        let generation = match candidate {
+            Offered::Entry(candidate) => {
+                let change = Change::Allow { entries: vec![candidate.entry.clone()], scope };
+                self.change_policy(&change).await?.generation
+            }
+            Offered::Push(offer) => {
+                self.release_push(&Approval { id: offer.id.clone(), once: scope == Scope::Once }).await?;
+                policy.generation
+            }
+        };
+        let state = RequestState::Approved { scope, generation, at: now() };
         let request = self.record(&mut queue, id, state);
         drop(queue);
         let request = request.ok_or_else(|| self.unknown(id))?;
         self.tell_decided(&request);
-        Ok(ShownRequest { request, candidate: None, hash: None, generation: enforced.generation, ..shown })
+        Ok(ShownRequest { request, candidate: None, hash: None, generation, ..shown })
     }
 
     /// Rejects a request. The agent reads the reason.
@@ -104,7 +121,7 @@ impl Bottle {
                 format!("reject {id}: the reason is longer than {MAX_REASON} bytes"),
             ));
         }
-        self.undecided(self.desk.queue.lock().await.get(id), id)?;
+        self.undecided(self.queue().await.map_err(|error| self.unread(&error))?.get(id), id)?;
         let state = RequestState::Rejected { reason: reason.to_owned(), by: Decider::Operator, at: now() };
         let settled = self.settle(id, state).await;
         let queue = self.desk.queue.lock().await;
@@ -113,8 +130,8 @@ impl Bottle {
             // Another operator was faster.
             None => self.undecided(queue.get(id), id)?.clone(),
         };
-        let policy = self.policy().await?;
-        Ok(self.shown(queue.all(), &policy, &request))
+        let now = Now { policy: &self.policy().await?, pushes: &Ok(Vec::new()), all: queue.all() };
+        Ok(self.shown(&now, &request))
     }
 
     fn supervised(&self) -> Result<(), Failure> {
@@ -151,34 +168,51 @@ impl Bottle {
         format!("nothing was granted; look at it again: `bottler requests show {} {id}`", self.session.id)
     }
 
-    fn shown(&self, all: &[Request], policy: &LivePolicy, request: &Request) -> ShownRequest {
+    fn shown(&self, now: &Now<'_>, request: &Request) -> ShownRequest {
+        let Now { policy, all, .. } = *now;
         let generation = policy.generation;
-        let candidate = match &request.wish {
-            Wish::Egress(wanted) if request.is_pending() => match judge(self, policy, wanted) {
-                Verdict::Candidate(candidate) => Some(candidate),
-                _ => None,
-            },
-            _ => None,
+        let (candidate, obstacle) = match self.offered(now, request) {
+            _ if !request.is_pending() => (None, None),
+            Ok(offered) => (Some(offered), None),
+            Err(why) => (None, Some(why)),
         };
         let hash = candidate.as_ref().map(|candidate| candidate.hash(&self.session.id, &request.id, generation));
         let class = request.wish.class();
         let alike =
             all.iter().filter(|other| other.is_pending() && other.id != request.id && other.wish.class() == class);
-        let causes = self.causes(&request.wish);
+        let is_noted = request.is_noted();
         ShownRequest {
             bottle: self.session.id.clone(),
             candidate,
+            obstacle,
+            remedy: if is_noted { remedy(&self.plan, &self.session.id, &request.wish) } else { Vec::new() },
             hash,
             generation,
             alike: alike.count(),
-            causes,
+            causes: self.causes(&request.wish),
             request: request.clone(),
+        }
+    }
+
+    /// What a grant of a request would do now, or why there can be none.
+    fn offered(&self, now: &Now<'_>, request: &Request) -> Result<Offered, String> {
+        if let Wish::Git { operation, .. } = &request.wish {
+            let offer = now.pushes.as_ref().map_err(Clone::clone)?.iter().find(|offer| offer.id == *operation);
+            let offer =
+                offer.ok_or("the git gate offers this push no more; if the agent pushes again, it may ask again")?;
+            return Ok(Offered::Push(offer.clone()));
+        }
+        let wanted = wanted(self, &request.wish).ok_or("no command grants it")?;
+        match judge(self, now.policy, &wanted) {
+            Verdict::Candidate(candidate) => Ok(Offered::Entry(candidate)),
+            Verdict::Allowed => Err("the policy has changed since, and allows it".to_owned()),
+            Verdict::Refused(why) | Verdict::Invalid(why) => Err(format!("the policy has changed since: {why}")),
         }
     }
 
     /// The refused requests that a wish is probably about.
     fn causes(&self, wish: &Wish) -> Vec<DeniedRequest> {
-        let Wish::Egress(wanted) = wish else { return Vec::new() };
+        let Some(wanted) = wanted(self, wish) else { return Vec::new() };
         let named = wanted.host.trim_start_matches("*.");
         let about = |destination: &str| {
             destination.rsplit_once(':').is_some_and(|(host, _)| host == named || wanted.host == destination)
@@ -186,4 +220,14 @@ impl Bottle {
         let all = self.desk.denials().into_iter().filter(|event| about(&event.kind.destination));
         all.map(|event| denied(&event, true)).take(MAX_CAUSES).collect()
     }
+}
+
+/// What requests are compared with.
+#[derive(Clone, Copy)]
+struct Now<'a> {
+    policy: &'a LivePolicy,
+    /// The pushes that the git gate has refused, or why they are not known.
+    pushes: &'a Result<Vec<Offer>, String>,
+    /// All requests.
+    all: &'a [Request],
 }

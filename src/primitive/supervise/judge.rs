@@ -2,10 +2,40 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::declared::{declared, place};
 use crate::audit;
-use crate::policy::{CredentialReach, LivePolicy, Verdict, Wanted, examine};
-use crate::primitive::bottle::{Bottle, Wish};
+use crate::policy::{CredentialReach, LivePolicy, Scope, Verdict, Wanted, examine};
+use crate::primitive::bottle::{Bottle, Request, RequestState, Wish};
 use crate::primitive::event::Event;
+
+/// What a wish needs of the allowlist: a host; or the host of a credential that is declared for it, where the policy has changed since
+/// the launch. Nothing widens where a credential goes.
+pub(super) fn wanted(bottle: &Bottle, wish: &Wish) -> Option<Wanted> {
+    match wish {
+        Wish::Egress(wanted) => Some(wanted.clone()),
+        Wish::Credential { name, host } => {
+            let place = place(declared(&bottle.plan, name, host)?, host)?;
+            let wanted = Wanted { host: host.clone(), methods: place.methods.clone(), paths: place.paths.clone() };
+            wanted.normal().ok()
+        }
+        Wish::Git { .. } | Wish::Capability { .. } => None,
+    }
+}
+
+/// Whether a grant of the allowlist has ended: its time is over, its one request was made, or it was of an earlier life of the bottle.
+pub(super) fn has_ended(bottle: &Bottle, policy: &LivePolicy, request: &Request) -> bool {
+    let (RequestState::Approved { .. }, Some(wanted)) = (&request.state, wanted(bottle, &request.wish)) else {
+        return false;
+    };
+    match judge(bottle, policy, &wanted) {
+        Verdict::Allowed => false,
+        Verdict::Refused(_) | Verdict::Invalid(_) => true,
+        // What is granted for one request can be asked for again all the same.
+        Verdict::Candidate(candidate) => {
+            !policy.grants.iter().any(|grant| grant.allow == candidate.entry && grant.scope == Scope::Once)
+        }
+    }
+}
 
 /// What a request for a host is, under a policy.
 pub(super) fn judge(bottle: &Bottle, policy: &LivePolicy, wanted: &Wanted) -> Verdict {
@@ -20,7 +50,8 @@ pub(super) fn judge(bottle: &Bottle, policy: &LivePolicy, wanted: &Wanted) -> Ve
 pub(super) fn audited(bottle: &Bottle, wish: &Wish, decision: &str, code: &str, reason: &str) {
     let destination = match wish {
         Wish::Egress(wanted) => wanted.host.chars().take(260).collect(),
-        _ => String::new(),
+        Wish::Credential { host, .. } => host.chars().take(260).collect(),
+        Wish::Git { .. } | Wish::Capability { .. } => String::new(),
     };
     bottle.events.tell(Event::Audit(audit::Event {
         time: audit::now(),

@@ -13,13 +13,20 @@
 
 mod answer;
 mod decide;
+mod declared;
 mod denial;
 mod judge;
 mod notify;
+mod offered;
 mod publish;
+mod read;
+mod remedy;
 mod reply;
 mod settle;
+mod webhook;
 
 pub(in crate::primitive) use answer::asked;
 pub use decide::ShownRequest;
+pub use offered::Offered;
 pub(in crate::primitive) use publish::{policy_changed, publish};
+pub(in crate::primitive) use settle::push_released;

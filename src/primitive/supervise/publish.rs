@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use super::judge::{judge, now};
-use crate::plan::{LaunchPlan, RoutePlan};
+use serde_json::json;
+
+use super::judge::{judge, now, wanted};
+use crate::plan::{LaunchPlan, RepositoryPlan, RoutePlan};
 use crate::policy::{LivePolicy, Verdict};
-use crate::primitive::bottle::{Bottle, Decider, RequestState, Wish};
+use crate::primitive::bottle::{Bottle, Decider, RequestState};
 use crate::primitive::channel::control::ControlChannel;
 use crate::session::{Class, Failure};
 use crate::sidecar::supervise::{RouteView, Update, View};
@@ -51,8 +53,8 @@ pub(in crate::primitive) fn policy_changed(bottle: &Arc<Bottle>) {
             let mut queue = bottle.desk.queue.lock().await;
             let pending: Vec<_> = queue.pending().cloned().collect();
             for request in pending {
-                let Wish::Egress(wanted) = &request.wish else { continue };
-                let state = match judge(&bottle, &policy, wanted) {
+                let Some(wanted) = wanted(&bottle, &request.wish) else { continue };
+                let state = match judge(&bottle, &policy, &wanted) {
                     Verdict::Allowed => RequestState::Approved {
                         scope: crate::policy::Scope::Bottle,
                         generation: policy.generation,
@@ -78,6 +80,8 @@ fn view(plan: &LaunchPlan, policy: &LivePolicy) -> View {
         methods: route.methods.clone(),
         paths: route.paths.clone(),
     };
+    // No key, and not where it is on the host.
+    let repository = |one: &RepositoryPlan| json!({ "name": one.name, "url": one.url, "terms": one.terms });
     let inline = plan.image.build.as_ref().and_then(|build| build.dockerfile_inline.clone());
     let dockerfile = inline.filter(|text| text.len() <= MAX_DOCKERFILE).unwrap_or_default();
     View {
@@ -88,7 +92,7 @@ fn view(plan: &LaunchPlan, policy: &LivePolicy) -> View {
         tcp: effective.tcp,
         grants: policy.grants.clone(),
         routes: plan.cred_proxy.iter().flat_map(|plan| &plan.routes).map(route).collect(),
-        git: Vec::new(),
+        git: plan.git.iter().flat_map(|git| &git.repositories).map(repository).collect(),
         dockerfile,
     }
 }

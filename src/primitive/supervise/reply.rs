@@ -2,8 +2,14 @@
 
 use super::judge::now;
 use crate::policy::Scope;
-use crate::primitive::bottle::{Decider, Request, RequestState};
+use crate::primitive::bottle::{Decider, Request, RequestState, Wish};
 use crate::sidecar::supervise::{Reply, Status};
+
+/// The answer to the agent about a request whose grant has ended.
+pub(super) fn expired(request: &Request) -> Reply {
+    let next = "Ask again, if you still need it.";
+    Reply::new(Status::Expired, "it was granted, and the grant has ended", next).about(&request.id)
+}
 
 /// The answer to the agent about a request.
 pub(super) fn reply(request: &Request) -> Reply {
@@ -16,6 +22,10 @@ pub(super) fn reply(request: &Request) -> Reply {
                 "Go on with other work. Call request_status with {{\"id\": \"{id}\", \"wait_s\": 240}} to wait for the decision."
             ),
         ),
+        RequestState::Approved { scope, .. } if matches!(request.wish, Wish::Git { .. }) => {
+            let how = if *scope == Scope::Once { "for one push" } else { "as long as this bottle runs" };
+            Reply::new(Status::Approved, format!("released {how}, exactly as it was refused"), "Push again now.")
+        }
         RequestState::Approved { scope, .. } => {
             let how = match scope {
                 Scope::Once => "for one request".to_owned(),
@@ -27,11 +37,17 @@ pub(super) fn reply(request: &Request) -> Reply {
         RequestState::Rejected { reason, by, .. } => {
             let who = match by {
                 Decider::Operator => "the operator rejected it",
-                Decider::Rule => "rejected",
-                Decider::Deadline => "rejected, because nobody decided in time",
+                Decider::Rule | Decider::Deadline => "rejected",
             };
             let why = if reason.is_empty() { who.to_owned() } else { format!("{who}: {reason}") };
-            let next = "Do not ask for it again, and look for no way around it. Go on without it, or say in your final answer what you could not do.";
+            let next = match by {
+                // Nobody has said no.
+                Decider::Deadline => "Go on without it. You may ask again later, if you still need it.",
+                Decider::Operator | Decider::Rule => {
+                    "Do not ask for it again, and look for no way around it. Go on without it, or say in your final answer what you \
+                     could not do."
+                }
+            };
             Reply::new(Status::Rejected, why, next)
         }
     };

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::judge::audited;
+use super::judge::{audited, now};
 use super::publish::tell;
 use super::reply::reply;
-use crate::primitive::bottle::{Bottle, Queue, Request, RequestState};
+use crate::policy::Scope;
+use crate::primitive::bottle::{Bottle, Queue, Request, RequestState, Wish};
 use crate::primitive::event::Event;
+use crate::sidecar::git_gate::Approval;
 use crate::sidecar::supervise::Update;
 
 /// Tells the operator's clients that a request is there, or was decided.
@@ -19,6 +21,22 @@ pub(super) fn tell_clients(bottle: &Bottle, request: &Request) {
         kind: request.wish.kind().to_owned(),
         pending: request.is_pending(),
     });
+}
+
+/// What follows from an approval of a push: the agent's request for it is answered.
+pub(in crate::primitive) async fn push_released(bottle: &Arc<Bottle>, approval: &Approval) {
+    let scope = if approval.once { Scope::Once } else { Scope::Bottle };
+    let generation = bottle.policy().await.map_or(0, |policy| policy.generation);
+    let answered = {
+        let mut queue = bottle.desk.queue.lock().await;
+        let is_it =
+            |request: &&Request| matches!(&request.wish, Wish::Git { operation, .. } if *operation == approval.id);
+        let found = queue.pending().find(is_it).map(|request| request.id.clone());
+        found.and_then(|id| bottle.record(&mut queue, &id, RequestState::Approved { scope, generation, at: now() }))
+    };
+    if let Some(request) = &answered {
+        bottle.tell_decided(request);
+    }
 }
 
 impl Bottle {

@@ -19,6 +19,8 @@ use crate::sync::lock;
 const OFFERS: usize = 256;
 /// How many findings one approval may release. All of them are shown to the operator.
 pub(super) const MOST: usize = 50;
+/// Longest list of offers, in bytes of JSON: it is one line of a sidecar, and paths in it are an agent's.
+const LISTED: usize = 512 << 10;
 /// Hexadecimal digits of an id: nobody finds two pushes that have the same one.
 const DIGITS: usize = 32;
 
@@ -99,9 +101,16 @@ impl Approvals {
         id
     }
 
-    /// The pushes that may be approved.
+    /// The pushes that may be approved, the latest last. Beyond a length, older ones are left out.
     pub(super) fn offers(&self) -> Vec<Offer> {
-        lock(&self.offers).iter().cloned().collect()
+        let mut left = LISTED;
+        let fits = |offer: &&Offer| {
+            let length = serde_json::to_vec(offer).map_or(usize::MAX, |text| text.len());
+            left.checked_sub(length).inspect(|rest| left = *rest).is_some()
+        };
+        let mut offers: Vec<Offer> = lock(&self.offers).iter().rev().take_while(fits).cloned().collect();
+        offers.reverse();
+        offers
     }
 
     /// Approves a push.
@@ -199,5 +208,14 @@ mod tests {
             offer(&[&token("app", &number.to_string())]);
         }
         assert_eq!(approvals.offers().len(), OFFERS);
+        // What is listed is bounded, and the latest is in it.
+        for number in 0..OFFERS {
+            let key = token("app", &format!("{number}{}", "x".repeat(LISTED / OFFERS)));
+            approvals.offer("app", Vec::new(), vec![number.to_string()], vec![key]);
+        }
+        let offers = approvals.offers();
+        assert!((2..OFFERS).contains(&offers.len()), "{}", offers.len());
+        assert_eq!(offers.last().unwrap().reasons, [(OFFERS - 1).to_string()]);
+        assert!(serde_json::to_vec(&offers).unwrap().len() < crate::sidecar::MAX_LINE);
     }
 }

@@ -17,6 +17,9 @@ use crate::sidecar::place::{InsideAddresses, Uplink};
 pub struct Config {
     /// The bottle's id.
     pub bottle: String,
+    /// Whether the agent can ask its operator: then a refusal names the call, not the operator's command.
+    #[serde(default)]
+    pub asks: bool,
     /// Its addresses on the network inside, if it is there; otherwise it creates a socket for the agent.
     #[serde(default)]
     pub inside: Option<InsideAddresses>,

@@ -40,6 +40,8 @@ pub struct Gate {
     pub(super) signatures: Arc<Signatures>,
     pub(super) refused: Refused,
     pub(super) bottle: String,
+    /// Whether the agent can ask its operator.
+    pub(super) asks: bool,
     pub(super) log: Log,
     pub(super) fetches: Arc<Semaphore>,
     pub(super) pushes: Arc<Semaphore>,
@@ -94,6 +96,7 @@ impl Gate {
             refused: Refused::default(),
             dlp: config.dlp.clone(),
             bottle: config.bottle.clone(),
+            asks: config.asks,
             log: Log::new(ROLE, &config.bottle),
             fetches: Arc::new(Semaphore::new(FETCHES)),
             pushes: Arc::new(Semaphore::new(PUSHES)),

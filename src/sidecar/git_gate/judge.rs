@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use serde_json::json;
 
 use super::commands::Request;
 use super::gate::{Gate, Operation, Served};
@@ -220,8 +221,12 @@ impl Verdict {
         lines.push(advice.to_owned());
         if is_offered {
             let id = gate.approvals.offer(&served.name, refs, self.lines, self.keys);
-            let bottle = &gate.bottle;
-            lines.push(format!("Or the operator can release this push: bottler git approve {bottle} {id}"));
+            lines.push(if gate.asks {
+                let call = json!({ "repository": served.name, "operation": id, "reason": "…" });
+                format!("Or ask the operator to release it: call the tool git_request of the MCP server supervise with {call}")
+            } else {
+                format!("Or the operator can release this push: bottler git approve {} {id}", gate.bottle)
+            });
         }
         Err(Denied { refs: BTreeMap::new(), all: Some(refusal), lines })
     }

@@ -82,6 +82,8 @@ pub enum Ask {
 pub enum Status {
     /// The operator has granted it, and it is in effect.
     Approved,
+    /// It was granted, and the grant has ended.
+    Expired,
     /// The operator, or a rule, has refused it.
     Rejected,
     /// Nobody has decided yet.
@@ -193,7 +195,7 @@ pub struct View {
     pub grants: Vec<Grant>,
     /// The routes of the cred-proxy.
     pub routes: Vec<RouteView>,
-    /// The entries of the git gate.
+    /// The repositories behind the git gate, with what may be pushed to each.
     pub git: Vec<serde_json::Value>,
     /// How the agent's image is built; empty if it is not.
     pub dockerfile: String,

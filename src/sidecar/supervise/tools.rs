@@ -195,24 +195,26 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool(
             "credential_request",
-            "Ask the operator for a credential of a host. You will never see its value.",
+            "Ask the operator for a credential of a host. You will never see its value: if it is there, you are told where its placeholder is.",
             json!({ "name": text("Its name, or what it is for."), "host": text("The host that it is for."), "reason": reason }),
             &["name", "host", "reason"],
         ),
         tool(
             "git_request",
-            "Ask the operator for something that the git gate refused, such as a push to a ref, or a finding in it.",
+            "Ask the operator to release a push that the git gate has refused. Use it after the push, with the arguments that its refusal \
+             names. Waits up to 45 seconds for the decision, then returns status `pending` and an id.",
             json!({
-                "repository": text("The repository, as in github.com/owner/name."),
-                "ref": text("The ref, as in refs/heads/main."),
-                "operation": text("`push`, `fetch`, or the id of the refusal."),
+                "repository": text("The repository, by the name in the refusal or as in github.com/owner/name."),
+                "ref": text("The ref, as in refs/heads/main, if several pushes were refused."),
+                "operation": text("The id in the refusal, or `push` for the last one."),
                 "reason": reason,
             }),
             &["repository", "operation", "reason"],
         ),
         tool(
             "capability_request",
-            "Ask the operator for packages or tools that the bottle's image does not have. Prefer names of packages to a Dockerfile.",
+            "Tell the operator which packages or tools the bottle's image lacks. The image of a running bottle is not changed: the answer \
+             says so, and the operator reads what to add for the next launch. Prefer names of packages to a Dockerfile.",
             json!({
                 "packages": texts("Packages by name, as in postgresql-client."),
                 "dockerfile": text("A Dockerfile that begins with the bottle's image."),
