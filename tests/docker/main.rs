@@ -4,6 +4,7 @@
 
 mod addresses;
 mod agent;
+mod agents_ask;
 mod asks;
 #[path = "../suites/audit_full.rs"]
 mod audit_full;

@@ -253,6 +253,17 @@ impl<'a> Desk<'a> {
         desk
     }
 
+    /// The agent may ask its operator, and its model makes these calls; see `vendors.py`.
+    pub fn supervise(&self, script: &serde_json::Value) {
+        std::fs::write(self.path("origin/script.json"), script.to_string()).unwrap();
+        std::fs::write(self.path("origin/go"), "").unwrap();
+        let file = self.path("bottler.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let supervised = text.replacen("\n  dev:\n", "\n  dev:\n    supervise: true\n", 1);
+        assert_ne!(text, supervised);
+        std::fs::write(file, supervised).unwrap();
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
