@@ -12,7 +12,7 @@ use crate::support::process::{Done, World, wait_for};
 const FORGE: &str = "git.example.com";
 const SSH: &str = "ssh.example.com";
 const VALUE: &str = "value-of-a-forge-token-0123456789";
-pub const SECRET: &str = "correct-horse-battery-staple";
+pub(super) const SECRET: &str = "correct-horse-battery-staple";
 
 /// A forge: `git http-backend` behind TLS, which wants the token, and the little of GitHub's API that gh asks, whatever it
 /// asks about; and OpenSSH's server.
@@ -116,12 +116,12 @@ exec python3 /origin/server.py
 ";
 
 /// A token of a provider's format, which nobody issued. Assembled here, so that repository scanners do not report it.
-pub fn token() -> String {
+pub(super) fn token() -> String {
     ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
 }
 
 /// What a test wants otherwise.
-pub struct Wish<'a> {
+pub(super) struct Wish<'a> {
     /// More of the egress.
     pub egress: &'a str,
     /// More of the credential, and of its hosts.
@@ -137,7 +137,7 @@ impl Default for Wish<'_> {
     }
 }
 
-pub fn prepare(folder: &Path, wish: &Wish<'_>) {
+pub(super) fn prepare(folder: &Path, wish: &Wish<'_>) {
     let Wish { egress, credential, hosts, identity } = wish;
     let origin = folder.join("origin");
     std::fs::create_dir(&origin).unwrap();
@@ -173,7 +173,7 @@ agents:
     std::fs::write(folder.join("bottler.yaml"), manifest).unwrap();
 }
 
-pub fn launch(world: &World, folder: &Path, id: &str, more: &[&str], env: &[(&str, &Path)]) -> Done {
+pub(super) fn launch(world: &World, folder: &Path, id: &str, more: &[&str], env: &[(&str, &Path)]) -> Done {
     let manifest = folder.join("bottler.yaml");
     let mut command =
         world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
@@ -186,7 +186,7 @@ pub fn launch(world: &World, folder: &Path, id: &str, more: &[&str], env: &[(&st
     command.output().unwrap().into()
 }
 
-pub fn start(id: &str, folder: &Path) -> Origin {
+pub(super) fn start(id: &str, folder: &Path) -> Origin {
     Origin::start(id, &[FORGE, SSH], DEBIAN, &folder.join("origin"), &["sh", "-e", "/origin/start"])
 }
 
@@ -379,7 +379,7 @@ pub(super) fn call(world: &World, id: &str, tool: &str, arguments: &Value) -> Va
 fn promise_10_an_agent_asks_for_a_refused_push_and_what_was_shown_is_released() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     Debian::import();
-    prepare(folder.path(), "");
+    prepare(folder.path(), &Wish::default());
     let file = folder.path().join("bottler.yaml");
     let manifest = std::fs::read_to_string(&file).unwrap();
     std::fs::write(
@@ -388,7 +388,7 @@ fn promise_10_an_agent_asks_for_a_refused_push_and_what_was_shown_is_released() 
     )
     .unwrap();
     let id = "gate-asks";
-    let launched = launch(&world, folder.path(), id, &[]);
+    let launched = launch(&world, folder.path(), id, &[], &[]);
     assert_eq!(launched.code(), 0, "{}", launched.stderr);
     let origin = start(id, folder.path());
     let inside = |script: &str| {

@@ -278,7 +278,7 @@ impl World {
     pub fn approve(&mut self, told: &str, once: bool) {
         let mut words = told.split("bottler git approve ").nth(1).expect("an offer").split_whitespace();
         assert_eq!(words.next(), Some("demo-1a2b3"));
-        let approval = Approval { id: words.next().unwrap().to_owned(), once };
+        let approval = Approval { id: words.next().unwrap().trim_end_matches(':').to_owned(), once };
         self.command(Action::Update(Update::Approve(approval)));
     }
 

@@ -93,7 +93,7 @@ fn promise_10_a_secret_in_an_object_of_lfs_is_refused_and_an_approval_releases_i
     let around = "a line that is there often\n".repeat(500);
     let xz = |text: &str| {
         let mut command = std::process::Command::new("xz");
-        let mut child = command.arg("-c").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let child = command.arg("-c").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
         let mut child = child.spawn().unwrap();
         child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
         child.wait_with_output().unwrap().stdout

@@ -19,12 +19,12 @@ use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
 use crate::primitive::bottle::{Bottle, Request};
+use crate::sidecar::dialer::Connection;
 
 /// The time limit, from the connection to the head of the response.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,17 +46,13 @@ pub(super) fn post(bottle: &Arc<Bottle>, request: &Request) {
     });
 }
 
-/// A stream, with TLS or without.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
-
 async fn send(url: &str, body: String) -> anyhow::Result<()> {
     let url = Url::parse(url)?;
     let host = url.host_str().context("the URL has no host")?;
     let port = url.port_or_known_default().context("the URL has no port")?;
     let stream = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.context("connect")?;
     stream.set_nodelay(true)?;
-    let stream: Box<dyn Stream> = match url.scheme() {
+    let stream: Connection = match url.scheme() {
         "https" => {
             let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
             Box::new(tls()?.connect(name, stream).await.context("TLS")?)

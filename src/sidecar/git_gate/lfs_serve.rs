@@ -161,7 +161,8 @@ async fn send_on(gate: &Arc<Gate>, served: &Arc<Served>, object: &Object, conten
         let refusal = denied.all.unwrap_or_else(|| super::terms::Refusal::new("git_gate_failed", "it was not judged"));
         log(gate, served, "push", "refuse", refusal.code, refusal.reason);
         let lines = ["bottler refused this object; it was not sent.".to_owned()].into_iter().chain(denied.lines);
-        Wrong::new(REFUSED, lines.collect::<Vec<_>>().join("\n"))
+        // git-lfs puts a colon behind it, which is not part of the command in the last line.
+        Wrong::new(REFUSED, lines.collect::<Vec<_>>().join("\n") + "\n")
     })?;
     let spent = gate.approvals.spend(&released).map_err(|why| Wrong::new(REFUSED, why))?;
     if let Err(error) = lfs_store::upload(&served.target, object, content).await {
