@@ -227,10 +227,10 @@ fn the_queue_outlives_its_holder_and_the_next_life_of_the_bottle_tells_the_truth
     wait_for("the reaper", || world.processes("reaper").is_empty().then_some(()));
     let _ = waits.wait();
     // Nothing waits in a bottle that has ended; what was decided is known.
-    let states: Vec<Value> = all().iter().map(|one| one["request"]["state"].clone()).collect();
-    assert_eq!(states.len(), 3, "{states:?}");
-    assert!(states[0]["approved"].is_object() && states[1]["rejected"]["by"] == "operator", "{states:?}");
-    assert!(states[2]["rejected"]["reason"].as_str().unwrap().contains("ended before anybody decided"), "{states:?}");
+    let kept: Vec<Value> = all().iter().map(|one| one["request"]["state"].clone()).collect();
+    assert_eq!(kept.len(), 3, "{kept:?}");
+    assert!(kept[0]["approved"].is_object() && kept[1]["rejected"]["by"] == "operator", "{kept:?}");
+    assert!(kept[2]["rejected"]["reason"].as_str().unwrap().contains("ended before anybody decided"), "{kept:?}");
     assert!(operator(&["list"]).stdout.is_empty());
     assert_ne!(operator(&["approve", "r3", "--hash", "0000000000000000"]).code(), 0);
 

@@ -376,6 +376,7 @@ pub(super) fn call(world: &World, id: &str, tool: &str, arguments: &Value) -> Va
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn promise_10_an_agent_asks_for_a_refused_push_and_what_was_shown_is_released() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     Debian::import();

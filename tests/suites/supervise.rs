@@ -304,8 +304,8 @@ fn a_webhook_is_told_ids_and_kind_alone_and_nobody_waits_for_it() {
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| asked.ask("new.example.com"));
         let told = heard.recv_timeout(PATIENCE).unwrap();
-        let (head, body) = told.split_once("\r\n\r\n").unwrap();
-        assert!(head.starts_with("POST /hook?key=of-the-hook HTTP/1.1\r\n"), "{head}");
+        let (start, body) = told.split_once("\r\n\r\n").unwrap();
+        assert!(start.starts_with("POST /hook?key=of-the-hook HTTP/1.1\r\n"), "{start}");
         assert_eq!(
             serde_json::from_str::<Value>(body).unwrap(),
             json!({ "bottle": "hooked", "id": "r1", "kind": "egress" })
@@ -603,7 +603,7 @@ fn measured_keys_of_the_screen_during_a_flood_of_refused_requests() {
         let mut terminal = world.program("script", &["-qec", &watch, "/dev/null"]);
         let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let (mut keys, mut screen) = (terminal.stdin.take().unwrap(), terminal.stdout.take().unwrap());
-        let (drawn, draws) = std::sync::mpsc::channel();
+        let (drawn, screens) = std::sync::mpsc::channel();
         scope.spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(length @ 1..) = screen.read(&mut buffer) {
@@ -614,7 +614,7 @@ fn measured_keys_of_the_screen_during_a_flood_of_refused_requests() {
         });
         let mut seen = String::new();
         while !(seen.contains("one.example.com") && seen.contains("two.example.org")) {
-            seen.push_str(&draws.recv_timeout(PATIENCE).unwrap().1);
+            seen.push_str(&screens.recv_timeout(PATIENCE).unwrap().1);
         }
         let began = Instant::now();
         let floods: Vec<_> = (0..CONNECTIONS)
@@ -651,12 +651,12 @@ fn measured_keys_of_the_screen_during_a_flood_of_refused_requests() {
             if floods.iter().all(std::thread::ScopedJoinHandle::is_finished) {
                 break;
             }
-            while draws.try_recv().is_ok() {}
+            while screens.try_recv().is_ok() {}
             let pressed = Instant::now();
             keys.write_all(if n % 2 == 0 { b"j" } else { b"k" }).unwrap();
             keys.flush().unwrap();
             // An age that is drawn anew would be taken for it at most once in a second.
-            let (at, _) = draws.recv_timeout(PATIENCE).unwrap();
+            let (at, _) = screens.recv_timeout(PATIENCE).unwrap();
             times.push(at.duration_since(pressed));
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -86,6 +86,9 @@ pub(super) struct Wrong {
     pub(super) message: String,
 }
 
+/// What is to be done for each object of a request.
+pub(super) type Steps = Vec<(Object, Result<Step, Wrong>)>;
+
 /// What is to be done for one object at the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
@@ -164,7 +167,7 @@ impl Batch {
     ///
     /// # Errors
     /// The answer cannot be read.
-    pub(super) fn steps(&self, answer: &[u8], repository: &Url) -> Result<Vec<(Object, Result<Step, Wrong>)>, String> {
+    pub(super) fn steps(&self, answer: &[u8], repository: &Url) -> Result<Steps, String> {
         let found: Found = serde_json::from_slice(answer).map_err(|error| format!("its answer: {error}"))?;
         if let Some(other) = found.transfer.filter(|name| name != "basic") {
             return Err(format!("it wants the transfer {}, and the gate knows the basic one", visible::reason(&other)));

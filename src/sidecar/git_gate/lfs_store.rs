@@ -12,7 +12,7 @@ use tokio::io::AsyncReadExt;
 
 use super::body::{Body, full, reader};
 use super::git::DEADLINE;
-use super::lfs::{Batch, KIND, Object, Operation, Step, Wrong};
+use super::lfs::{Batch, KIND, Object, Operation, Step, Steps};
 use super::request::Http;
 use super::upstream::Target;
 use super::visible;
@@ -21,9 +21,6 @@ use super::visible;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Maximum size of an answer, in bytes.
 const MAX_ANSWER: u64 = 4 << 20;
-
-/// What is to be done for each object of a request.
-pub(super) type Steps = Vec<(Object, Result<Step, Wrong>)>;
 
 /// Asks the upstream where objects are.
 ///
