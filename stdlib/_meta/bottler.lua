@@ -470,7 +470,7 @@ function Bottle:close() end
 ---@field branches string[] Patterns of branches, without `refs/heads/`; `{id}` is the bottle's id. `*` matches within one component, `**` matches several.
 ---@field delete "none"|"own" Which branches may be deleted.
 ---@field force boolean Whether a branch may be replaced by one that does not contain it.
----@field lfs "refuse" What happens to pointers to Git LFS, whose contents would go another way.
+---@field lfs "refuse"|"scan" What happens to pointers to Git LFS, whose contents would go another way.
 ---@field max_file integer Maximum size of a file, in bytes.
 ---@field max_push integer Maximum size of a pack, in bytes.
 ---@field protected string[] Patterns of paths that no commit may change.
@@ -492,8 +492,9 @@ function Bottle:close() end
 
 ---A repository.
 ---@class (exact) RepositoryPlan
+---@field agent? string If the file has the public key: the socket of the ssh agent that has the private one.
 ---@field credential? string The name of the credential that the gate's requests get, over HTTPS.
----@field identity_file? string The file with the private key, over ssh. No plan has its content.
+---@field identity_file? string The file with the private key, over ssh, or with the public one. No plan has its content.
 ---@field known_host_key? string The host's public keys, over ssh, one in each line.
 ---@field name string Its name at the gate.
 ---@field slot? string Where that credential stands in a request.
