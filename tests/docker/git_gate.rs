@@ -400,9 +400,10 @@ fn promise_10_an_agent_asks_for_a_refused_push_and_what_was_shown_is_released() 
     inside(
         "cd && git clone -q https://git.example.com/acme/lib.git c && git config --global user.name A && git config --global user.email a@b.c",
     );
+    // Two commits of one second would be one, but for their message.
     let push = |files: &str, branch: &str| {
         inside(&format!(
-            "cd ~/c && git checkout -qB try origin/main && {files} && git add . && git commit -qm new && git push -f origin HEAD:{branch} 2>&1"
+            "cd ~/c && git checkout -qB try origin/main && {files} && git add . && git commit -qm $(date +%N) && git push -f origin HEAD:{branch} 2>&1"
         ))
     };
     let operator = |words: &[&str]| world.run(&[&["requests", words[0], id], &words[1..]].concat());
