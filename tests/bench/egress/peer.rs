@@ -141,6 +141,8 @@ fn egress(entry: &str, folder: &Path, with_key: bool) -> Child {
         config.authority = Some(authority);
         config.pairs = vec![Pair { name: "cred-proxy".into(), folder: folder.join("pair") }];
     }
+    // The one before was killed, and its container would have gone with its socket.
+    let _ = std::fs::remove_file("/run/bottler-ctl/socket");
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
         .args(["egress", "127.0.0.1:3127"])
         .stdin(Stdio::piped())
