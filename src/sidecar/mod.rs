@@ -24,6 +24,7 @@ pub mod stub;
 pub mod supervise;
 
 pub use message::{Acknowledgement, Action, Command, CommandOutcome, Message, Never, OutputLine, Resume};
+pub(crate) use outward::{public_ca, tls};
 pub use role::Role;
 pub(crate) use stdio::MAX_LINE;
 

@@ -109,8 +109,13 @@ pub(super) fn bottle_ca(uplink: &Uplink) -> anyhow::Result<RootCertStore> {
     Ok(roots)
 }
 
+/// The public authorities, for connections that do not go through egress.
+pub(crate) fn public_ca() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() }
+}
+
 /// TLS with servers that these authorities certify.
-pub(super) fn tls(roots: RootCertStore) -> anyhow::Result<TlsConnector> {
+pub(crate) fn tls(roots: RootCertStore) -> anyhow::Result<TlsConnector> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))

@@ -17,14 +17,13 @@ use hyper::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Request as HttpRequest, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use url::Url;
 
 use crate::primitive::bottle::{Bottle, Request};
 use crate::sidecar::dialer::Connection;
+use crate::sidecar::{public_ca, tls};
 
 /// The time limit, from the connection to the head of the response.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -55,7 +54,7 @@ async fn send(url: &str, body: String) -> anyhow::Result<()> {
     let stream: Connection = match url.scheme() {
         "https" => {
             let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())?;
-            Box::new(tls()?.connect(name, stream).await.context("TLS")?)
+            Box::new(tls(public_ca())?.connect(name, stream).await.context("TLS")?)
         }
         _ => Box::new(stream),
     };
@@ -80,12 +79,4 @@ fn accept(status: StatusCode) -> anyhow::Result<()> {
     }
     ensure!(status.is_success(), "it answers {}", status.as_u16());
     Ok(())
-}
-
-/// TLS with servers that the public authorities certify.
-fn tls() -> anyhow::Result<TlsConnector> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() };
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(TlsConnector::from(Arc::new(builder.with_root_certificates(roots).with_no_client_auth())))
 }

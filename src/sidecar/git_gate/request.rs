@@ -14,7 +14,7 @@ use url::Url;
 use super::body::Body;
 use super::tunnel;
 use crate::sidecar::dialer::Connection;
-use crate::sidecar::outward::{bottle_ca, tls};
+use crate::sidecar::outward::{bottle_ca, public_ca, tls};
 use crate::sidecar::place::Uplink;
 
 /// The upstream redirects.
@@ -112,7 +112,7 @@ async fn connect(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(Connect
     }
     let roots = match outward {
         Some(outward) => bottle_ca(outward)?,
-        None => rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() },
+        None => public_ca(),
     };
     let name = ServerName::try_from(host.to_owned())?;
     Ok((Box::new(tls(roots)?.connect(name, stream).await.with_context(|| format!("TLS with {host}"))?), false))
