@@ -7,6 +7,7 @@
 pub mod audit;
 pub mod cli;
 pub mod credential;
+pub mod dispatch;
 pub mod engine;
 mod git_ref;
 pub mod holder;
@@ -28,5 +29,6 @@ pub mod session;
 pub mod sidecar;
 mod suggest;
 mod sync;
+mod task;
 pub mod wire;
 pub mod workspace;

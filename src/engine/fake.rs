@@ -499,7 +499,7 @@ fn init_answer(line: &str, end: &watch::Sender<Option<i64>>) -> String {
 fn conversation(answer: impl Fn(&str) -> Option<String> + Send + 'static) -> Streams {
     let (near, far) = duplex(1 << 20);
     let (from, to) = duplex(1 << 20);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let mut lines = BufReader::new(far).lines();
         let mut to = to;
         while let Ok(Some(line)) = lines.next_line().await {

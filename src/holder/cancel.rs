@@ -24,7 +24,7 @@ impl Cancel {
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             if let Ok(mut signals) = signal(kind) {
                 let level = level.clone();
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     while signals.recv().await.is_some() {
                         level.send_modify(|level| *level = level.saturating_add(1));
                     }

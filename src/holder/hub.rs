@@ -174,7 +174,7 @@ impl Hub {
                 clients.push(to.clone());
             }
             let (hub, bottle, cancel) = (self.clone(), bottle.clone(), cancel.clone());
-            tokio::spawn(async move { hub.hear(from, &to, &bottle, &cancel, false).await });
+            crate::task::spawn(async move { hub.hear(from, &to, &bottle, &cancel, false).await });
         }
     }
 
@@ -195,7 +195,7 @@ fn reply<T, F>(
     F: Future<Output = Result<T, Failure>> + Send,
 {
     let to = to.clone();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let done = match bottle {
             Some(bottle) => work(bottle).await,
             None => Err(Failure::new(Class::Input, "the bottle has not been created yet")),

@@ -91,13 +91,13 @@ pub async fn run() -> anyhow::Result<()> {
     crate::lua::on_runaway(move |failure| last.say(failure));
     let cancel = Arc::new(Cancel::with_signals());
     let (seen, all) = (evidence.clone(), hub.clone());
-    let looks = tokio::spawn(async move {
+    let looks = crate::task::spawn(async move {
         seen.look(|text| all.tell(millis(started.elapsed()), Event::Alarm(format!("warning: {text}")))).await;
     });
     let (id, state) = (launch.plan.bottle.clone(), launch.state.clone());
     let bottle = Arc::default();
     let (all, made, stop) = (hub.clone(), Arc::clone(&bottle), cancel.clone());
-    let hears = tokio::spawn(async move { all.hear(from, &to, &made, &stop, true).await });
+    let hears = crate::task::spawn(async move { all.hear(from, &to, &made, &stop, true).await });
     let held = AssertUnwindSafe(hold(*launch, events, &evidence, &hub, &bottle, &cancel)).catch_unwind();
     let held = tokio::select! {
         held = held => held,

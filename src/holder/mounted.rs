@@ -51,7 +51,7 @@ pub fn check_mount(source: &Path, endpoint: &str, state: &Path) -> Result<(), Fa
 /// The files in it that the host would execute now, or why that is unknown.
 pub(super) async fn look(launch: &Launch) -> Option<Result<ExecutedPaths, String>> {
     let folder = folder(launch)?;
-    let looked = tokio::task::spawn_blocking(move || ExecutedPaths::scan(&folder)).await;
+    let looked = crate::task::blocking(move || ExecutedPaths::scan(&folder)).await;
     Some(looked.map_err(|error| error.to_string()).and_then(|places| places.map_err(|error| error.to_string())))
 }
 

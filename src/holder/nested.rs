@@ -89,7 +89,7 @@ impl Nested {
         }
         let (parent, plans, given) = (parent.clone(), plan.credentials.clone(), draft.credentials.clone());
         let sources = self.sources.clone();
-        let read = tokio::task::spawn_blocking(move || {
+        let read = crate::task::blocking(move || {
             let outer = Outer { plans: &parent.plan.credentials, held: &parent.credentials() };
             held_inside(outer, &plans, &given, &sources)
         });
@@ -206,7 +206,7 @@ async fn hand_off(
     id: &str,
 ) -> std::io::Result<Seed> {
     let (after, staging, archive) = (after.clone(), staging.to_owned(), staging.join(format!("{id}.tar")));
-    let made = tokio::task::spawn_blocking(move || {
+    let made = crate::task::blocking(move || {
         let from = seed.archive().ok_or_else(|| std::io::Error::other("it is not an archive"))?;
         workspace::hand_off(from, &before, &after, &staging, TemporaryFile::at(archive))
     });
@@ -339,7 +339,7 @@ impl AgentOutput {
     /// Attaches to the agent's container, and reports it: the command does not start before that.
     fn follow(&self, container: String) {
         let Some(bottle) = self.bottle.get().and_then(Weak::upgrade) else { return };
-        let reading = tokio::spawn(async move {
+        let reading = crate::task::spawn(async move {
             let attached = bottle.session.engine.container_attach(&container).await;
             bottle.attached();
             drop(bottle);

@@ -261,7 +261,7 @@ pub fn split<T>(stream: UnixStream) -> (Receiver<T>, Wire) {
     let (finished, done) = oneshot::channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let counter = waiting.clone();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         write(writer, lines, &counter).await;
         let _ = finished.send(());
     });

@@ -27,7 +27,7 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(super) async fn start(relays: &BTreeMap<SocketAddrV4, Far>, gvisor: bool) -> anyhow::Result<()> {
     for (address, far) in relays {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen on {address} for {far:?}"))?;
-        tokio::spawn(accept(listener, far.clone(), gvisor));
+        crate::task::spawn(accept(listener, far.clone(), gvisor));
     }
     Ok(())
 }
@@ -40,7 +40,7 @@ async fn accept(listener: TcpListener, far: Far, gvisor: bool) {
             continue;
         };
         let far = far.clone();
-        tokio::spawn(carry(stream, far, gvisor));
+        crate::task::spawn(carry(stream, far, gvisor));
     }
 }
 

@@ -94,7 +94,7 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<ProbeResult>) -> anyhow::
     loop {
         let answer = match next(&mut reader).await? {
             Request::Prove(targets) => {
-                let lines = tokio::task::spawn_blocking(move || prove(&targets)).await?;
+                let lines = crate::task::blocking(move || prove(&targets)).await?;
                 tight = passed(&lines);
                 Response::Proof(lines)
             }

@@ -91,9 +91,9 @@ pub async fn run() -> anyhow::Result<i32> {
         Some(Condition::Log(words)) => Some((words.clone(), found_sender)),
         _ => None,
     };
-    let passed_on = tokio::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
+    let passed_on = crate::task::spawn(pass_on(pipe::Receiver::from_owned_fd(reader.into())?, words));
     let others = child.others();
-    tokio::spawn(async move { report_ready(&config, &others, found).await });
+    crate::task::spawn(async move { report_ready(&config, &others, found).await });
     let code = child.end(&mut signals).await;
     // The last output is in the pipe; an orphaned process may keep it open.
     let _ = tokio::time::timeout(LAST_WORDS, passed_on).await;
@@ -116,10 +116,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = std::io::Result<S>> + Send,
 {
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         loop {
             match next().await {
-                Ok(stream) => drop(tokio::spawn(carry(stream, port))),
+                Ok(stream) => drop(crate::task::spawn(carry(stream, port))),
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }

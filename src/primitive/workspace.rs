@@ -32,7 +32,7 @@ impl Bottle {
             WorkspaceSource::Shared(seed) => seed,
             WorkspaceSource::Folder { root, exclude, staging } => {
                 self.effect("copy workspace".into(), None, async move {
-                    let work = tokio::task::spawn_blocking(move || {
+                    let work = crate::task::blocking(move || {
                         let archive = staging.join(SEED_FILE);
                         let copied = copy(&root, &exclude, &staging, &archive);
                         copied.map(|()| archive).map_err(|error| (root, error))
@@ -144,7 +144,7 @@ pub async fn collect(bottle: &Arc<Bottle>, volume: Option<String>) -> Result<Opt
 /// # Errors
 /// It cannot be read.
 pub async fn before(seed: Arc<Seed>) -> Result<Arc<Snapshot>, Failure> {
-    let read = tokio::task::spawn_blocking(move || seed.read()).await;
+    let read = crate::task::blocking(move || seed.read()).await;
     let failed =
         |why: &dyn std::fmt::Display| Failure::new(Class::Internal, format!("read the workspace's seed: {why}"));
     Ok(Arc::new(read.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?))
@@ -191,7 +191,7 @@ pub async fn left(
     let spooled = read_all.await;
     engine.container_remove(&id).await?;
     let (archive, before) = (spooled?, before.clone());
-    let files = tokio::task::spawn_blocking(move || read(archive, WORKSPACE, Some(&before))).await;
+    let files = crate::task::blocking(move || read(archive, WORKSPACE, Some(&before))).await;
     files.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
 }
 

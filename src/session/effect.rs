@@ -28,7 +28,7 @@ impl<T: Clone + Send + Sync + 'static> Pending<T> {
     /// Runs work in its own task, outside any session's effects.
     pub fn detached(work: BoxFuture<'static, Result<T, Failure>>) -> Self {
         let outcome = work.shared();
-        tokio::spawn(outcome.clone().map(drop));
+        crate::task::spawn(outcome.clone().map(drop));
         Self { outcome }
     }
 

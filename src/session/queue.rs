@@ -253,7 +253,7 @@ mod tests {
             let (at, order) = (state.path().to_owned(), order.clone());
             let (waits, has_drawn) = tokio::sync::oneshot::channel();
             let waits = Mutex::new(Some(waits));
-            waiting.push(tokio::spawn(async move {
+            waiting.push(crate::task::spawn(async move {
                 let told = |_| {
                     let _ = waits.lock().unwrap().take().map(|waits| waits.send(()));
                 };

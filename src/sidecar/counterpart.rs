@@ -52,10 +52,10 @@ impl Role for Counterpart {
         for &(address, broadcast) in &config.listen {
             let listener =
                 TcpListener::bind((address, HTTP_PORT)).await.with_context(|| format!("listen on {address}"))?;
-            tokio::spawn(serve(listener, config.egress, receipts.clone()));
+            crate::task::spawn(serve(listener, config.egress, receipts.clone()));
             for bound in [address, broadcast] {
                 let socket = UdpSocket::bind((bound, UDP_PORT)).await.with_context(|| format!("receive on {bound}"))?;
-                tokio::spawn(receive(socket, format!("to {bound}"), receipts.clone()));
+                crate::task::spawn(receive(socket, format!("to {bound}"), receipts.clone()));
             }
         }
         let group = UdpSocket::bind((GROUP, UDP_PORT)).await.context("receive from a group")?;
@@ -66,7 +66,7 @@ impl Role for Counterpart {
                 joined => joined.with_context(|| format!("join {GROUP} at {address}"))?,
             }
         }
-        tokio::spawn(receive(group, format!("to group {GROUP}"), receipts));
+        crate::task::spawn(receive(group, format!("to group {GROUP}"), receipts));
         Ok((Arc::new(Self), ()))
     }
 
@@ -109,7 +109,7 @@ async fn serve(listener: TcpListener, egress: Option<Ipv4Addr>, receipts: Receip
             };
             async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))) }
         });
-        tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        crate::task::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
     }
 }
 

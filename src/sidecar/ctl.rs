@@ -36,7 +36,7 @@ pub(super) fn serve<R: Role>(role: &Arc<R>) -> anyhow::Result<()> {
     let path = folder.join(CTL_SOCKET);
     let listener = socket::listen(&path, socket::OWN)?;
     let role = role.clone();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         // One file descriptor is reserved for the operator, however many the agent uses.
         let mut reserved = File::open("/dev/null").ok();
         loop {
@@ -44,7 +44,10 @@ pub(super) fn serve<R: Role>(role: &Arc<R>) -> anyhow::Result<()> {
                 Ok((stream, _)) => {
                     let role = role.clone();
                     // A client that sends nothing is disconnected.
-                    tokio::spawn(tokio::time::timeout(PATIENCE, async move { reply(stream, role.as_ref()).await }));
+                    crate::task::spawn(tokio::time::timeout(
+                        PATIENCE,
+                        async move { reply(stream, role.as_ref()).await },
+                    ));
                 }
                 // Out of descriptors: the reserved one is freed for the next command.
                 Err(_) if reserved.is_some() => {

@@ -92,10 +92,10 @@ impl Listener {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             while let Ok(permit) = permits.clone().acquire_owned().await {
                 match self.accept().await {
-                    Ok(Some(connection)) => drop(tokio::spawn(serve(connection, permit))),
+                    Ok(Some(connection)) => drop(crate::task::spawn(serve(connection, permit))),
                     Ok(None) => {}
                     // Probably out of descriptors: served connections will free theirs.
                     Err(_) => tokio::time::sleep(PAUSE).await,

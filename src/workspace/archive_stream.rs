@@ -24,7 +24,7 @@ const WAITING: usize = 8;
 pub fn stream(seed: Arc<Seed>, path: &str, owner: (u64, u64)) -> BoxStream<'static, io::Result<Bytes>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     let root = path.trim_matches('/').to_owned();
-    tokio::task::spawn_blocking(move || {
+    crate::task::blocking(move || {
         let to = ChunkWriter { sender: sender.clone(), begun: Vec::with_capacity(CHUNK) };
         // A reader that has stopped reports its own error.
         if let Err(error) = pack(&seed, &root, owner, to) {

@@ -26,6 +26,7 @@ mod seed;
 mod snapshot;
 mod spool;
 mod tables;
+mod unified;
 mod walk;
 
 pub use archive_reader::{read, read_at};

@@ -2,24 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::time::Duration;
-
-use similar::TextDiff;
 
 use super::binary;
 use super::entry::Entry;
 use super::name::{Name, is_taken_by_git, quoted};
 use super::pull::SkippedPath;
 use super::snapshot::Snapshot;
+use super::unified;
 
-/// Lines of context around a change.
-const CONTEXT: usize = 3;
 /// Maximum size of text that is compared line by line, in bytes; larger text is included as binary.
 const MAX_TEXT: u64 = 16 << 20;
 /// Maximum size of a file in a patch, in bytes.
 const MAX_CHANGE: u64 = 256 << 20;
-/// How long lines are compared exactly; then the comparison becomes coarser.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Writes the changes between two snapshots. Paths that a patch cannot contain are named in comment lines at the top,
 /// which `git apply` ignores, and returned.
@@ -96,8 +90,8 @@ fn change(name: &Name, old: Side<'_>, new: Side<'_>, to: &mut impl Write) -> io:
     let headed =
         |there: bool, letter: char| if there { format!("{}{tab}", side(letter)) } else { "/dev/null".to_owned() };
     let (from, into) = (headed(old.1.is_some(), 'a'), headed(new.1.is_some(), 'b'));
-    let diff = TextDiff::configure().timeout(PATIENCE).diff_lines(one, two);
-    write!(to, "{}", diff.unified_diff().context_radius(CONTEXT).header(&from, &into))
+    write!(to, "--- {from}\n+++ {into}\n")?;
+    unified::write(one, two, to)
 }
 
 /// The content of a side; `None` if the file does not exist.
@@ -111,16 +105,13 @@ fn content((snapshot, entry): Side<'_>) -> io::Result<Option<Vec<u8>>> {
     })
 }
 
-/// The content as text; `None` if git would call it binary, if it is not UTF-8, or if it contains a carriage return
-/// without a newline, where the comparison would split lines and git would not.
+/// The content as text; `None` if git would call it binary, or if it is not UTF-8.
 fn text(content: Option<&[u8]>) -> Option<&str> {
     let content = content.unwrap_or_default();
     if content.len() as u64 > MAX_TEXT || content.contains(&0) {
         return None;
     }
-    let text = std::str::from_utf8(content).ok()?;
-    let bare = text.as_bytes().windows(2).any(|pair| pair[0] == b'\r' && pair[1] != b'\n') || text.ends_with('\r');
-    (!bare).then_some(text)
+    std::str::from_utf8(content).ok()
 }
 
 #[cfg(test)]

@@ -307,10 +307,10 @@ impl Client {
         if self.show.detach {
             to.send(&ToHolder::Attached);
         } else if self.show.terminal {
-            self.streams = Some(tokio::spawn(async move { engine.container_attach(&container).await }));
+            self.streams = Some(crate::task::spawn(async move { engine.container_attach(&container).await }));
         } else {
             self.output =
-                Some(tokio::spawn(async move { follow_output(engine.as_ref(), &container, &to, capture).await }));
+                Some(crate::task::spawn(async move { follow_output(engine.as_ref(), &container, &to, capture).await }));
         }
     }
 
@@ -342,7 +342,7 @@ impl Client {
         };
         // A resize makes most programs redraw.
         self.resize().await;
-        self.handover = Some(tokio::spawn(terminal::give(streams, resize, raw, keys)));
+        self.handover = Some(crate::task::spawn(terminal::give(streams, resize, raw, keys)));
     }
 
     /// Restores the user's terminal after the agent's last output.
@@ -413,7 +413,7 @@ impl Client {
         self.progress.clear();
         self.progress.line("the holder is gone; the reaper removes the bottle");
         let (state, bottle) = (state.clone(), self.bottle.clone());
-        let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
+        let released = crate::task::blocking(move || state.wait_released(&bottle));
         // After that, `gc` reports the reason.
         let _ = tokio::time::timeout(REAPER, released).await;
         SessionEnd::HolderDied

@@ -180,7 +180,7 @@ async fn fetch(args: &PullArgs, cancelled: &CancelFlag) -> Result<u8, Failure> {
     let work = read(&args.bottle).await?;
     let target = target(args, &work)?;
     let (filters, cancelled) = (args.filters, cancelled.clone());
-    let done = tokio::task::spawn_blocking(move || {
+    let done = crate::task::blocking(move || {
         let fetched = deliver(&target, &work, filters, &cancelled)?;
         conclude(&work, fetched)
     });

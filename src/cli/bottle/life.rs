@@ -127,7 +127,7 @@ pub(in crate::cli) async fn wait(args: &WaitArgs) -> Result<u8, Failure> {
         if ended_of(id)?.is_none() {
             let known = FoundBottle::find(id)?;
             let (state, bottle) = (known.state.clone(), id.clone());
-            let released = tokio::task::spawn_blocking(move || state.wait_released(&bottle));
+            let released = crate::task::blocking(move || state.wait_released(&bottle));
             released.await.map_err(|error| Failure::new(Class::Internal, format!("wait for {id}: {error}")))?;
         }
         let Some((ended, _)) = ended_of(id)? else {

@@ -47,7 +47,7 @@ pub(in crate::cli) async fn read(
         return asked(credential, question).await;
     }
     let (sources, wanted) = (sources.clone(), source.clone());
-    let read = tokio::task::spawn_blocking(move || sources.read(&wanted)).await;
+    let read = crate::task::blocking(move || sources.read(&wanted)).await;
     let read = read.map_err(|error| Failure::new(Class::Internal, format!("read credentials: {error}")))?;
     read.map_err(|why| {
         let name = &credential.name;

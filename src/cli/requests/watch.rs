@@ -81,7 +81,7 @@ impl Watched {
             let Ok(stream) = reach(&directory).await else { continue };
             let (from, to) = split(stream);
             self.holders.insert(directory.clone());
-            tokio::spawn(listen(directory, from, to, self.sender.clone(), self.end.clone()));
+            crate::task::spawn(listen(directory, from, to, self.sender.clone(), self.end.clone()));
         }
         Ok(())
     }

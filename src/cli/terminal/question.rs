@@ -32,7 +32,7 @@ async fn unless_ended(read: impl FnOnce() -> std::io::Result<String> + Send + 's
     let before = tcgetattr(std::io::stdin()).ok();
     let mut signals = Signals::new()?;
     // After a signal this thread is abandoned.
-    let answer = tokio::task::spawn_blocking(read);
+    let answer = crate::task::blocking(read);
     tokio::select! {
         answer = answer => {
             let answer = answer.map_err(std::io::Error::other).and_then(|answer| answer);

@@ -190,7 +190,7 @@ fn start(to: &Ssh, said: &Said) -> io::Result<Wire> {
     let (input, output) = (child.stdin.take().ok_or_else(missing)?, child.stdout.take().ok_or_else(missing)?);
     let mut lines = BufReader::new(child.stderr.take().ok_or_else(missing)?).lines();
     let said = said.clone();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         while let Ok(Some(line)) = lines.next_line().await {
             let mut said = lock(&said.0);
             said.push(line.chars().filter(|c| !c.is_control()).take(200).collect());

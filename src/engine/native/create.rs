@@ -224,7 +224,7 @@ impl NativeEngine {
             tokio::time::sleep(PAUSE).await;
         }
         cgroup::remove(&groups)?;
-        tokio::task::spawn_blocking(move || discard(&folder)).await.map_err(std::io::Error::other)?
+        crate::task::blocking(move || discard(&folder)).await.map_err(std::io::Error::other)?
     }
 }
 

@@ -219,7 +219,7 @@ impl Engine for NativeEngine {
         let id = image::id(layer);
         let (store, layer) = (self.store.clone(), layer.clone());
         let tag = layer.tag.clone();
-        let made = tokio::task::spawn_blocking(move || {
+        let made = crate::task::blocking(move || {
             let made = store.create(&store.image(&id), |new| {
                 let files = new.join("files");
                 std::fs::DirBuilder::new().mode(0o755).create(&files)?;
@@ -306,7 +306,7 @@ impl Engine for NativeEngine {
         if !is_name(name) || !path.exists() {
             return Ok(Removal::WasGone);
         }
-        let removed = tokio::task::spawn_blocking(move || discard(&path)).await.map_err(std::io::Error::other);
+        let removed = crate::task::blocking(move || discard(&path)).await.map_err(std::io::Error::other);
         removed.and_then(|removed| removed).map_err(broken("remove volume", name))?;
         Ok(Removal::Removed)
     }

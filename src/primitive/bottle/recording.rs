@@ -31,7 +31,7 @@ impl Recording {
             Ok(Err(error)) => return Some(error.to_string()),
             Err(_) => return Some(format!("the engine did not open its log in {} s", OPENING.as_secs())),
         };
-        *lock(&self.reading) = Some(tokio::spawn(read(log, self.written.clone())));
+        *lock(&self.reading) = Some(crate::task::spawn(read(log, self.written.clone())));
         None
     }
 

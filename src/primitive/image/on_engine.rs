@@ -81,7 +81,7 @@ async fn build_own(
     rebuild: bool,
 ) -> Result<String, Failure> {
     let (wanted, network) = (build.clone(), build.network == BuildNetwork::Default);
-    let packed = tokio::task::spawn_blocking(move || pack(&wanted)).await;
+    let packed = crate::task::blocking(move || pack(&wanted)).await;
     let packed = packed.map_err(|error| Failure::new(Class::Internal, format!("read the context: {error}")))?;
     let (name, dockerfile, context) = packed?;
     if !network && let Some(line) = context::fetches(&dockerfile) {
@@ -186,7 +186,7 @@ async fn find(
     state: Option<PathBuf>,
 ) -> Result<SelfImage, Failure> {
     let info = engine.info().await?;
-    let image = tokio::task::spawn_blocking(move || SelfImage::find(&info, base, gvisor, state.as_deref())).await;
+    let image = crate::task::blocking(move || SelfImage::find(&info, base, gvisor, state.as_deref())).await;
     image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
 }
 

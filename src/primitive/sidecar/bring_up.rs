@@ -48,16 +48,16 @@ pub(in crate::primitive) async fn bring_up(
         let channel = Arc::new(ControlChannel::new(id, role, talk.input, n));
         bottle.channels.insert(name, channel.clone());
         hear(bottle, name, talk.lines, &channel);
-        tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), channel));
+        crate::task::spawn(liveness::look_after(bottle.clone(), name.to_owned(), channel));
     } else {
-        tokio::spawn(liveness::await_end(bottle.clone(), name.to_owned(), id.to_owned()));
+        crate::task::spawn(liveness::await_end(bottle.clone(), name.to_owned(), id.to_owned()));
     }
     Ok(Arc::new(ready))
 }
 
 /// Starts listening to a sidecar that is up.
 pub(in crate::primitive) fn hear(bottle: &Arc<Bottle>, name: &str, lines: Lines, channel: &Arc<ControlChannel>) {
-    tokio::spawn(listen(bottle.clone(), name.to_owned(), lines, channel.clone()));
+    crate::task::spawn(listen(bottle.clone(), name.to_owned(), lines, channel.clone()));
 }
 
 /// Starts a container, attached, and sends its configuration. Returns the ready message, that line's number, and the
@@ -130,19 +130,19 @@ async fn listen(bottle: Arc<Bottle>, name: String, mut lines: Lines, channel: Ar
                 Message::Notice(notice) => match (channel.role.noticed)(notice) {
                     Some(NoticeEffect::Spent(grant)) => {
                         let (bottle, name) = (bottle.clone(), name.clone());
-                        tokio::spawn(async move { bottle.spent(&name, grant).await });
+                        crate::task::spawn(async move { bottle.spent(&name, grant).await });
                     }
                     Some(NoticeEffect::Need(credential)) => {
                         let (bottle, name) = (bottle.clone(), name.clone());
-                        tokio::spawn(async move { renew(&bottle, &name, &credential).await });
+                        crate::task::spawn(async move { renew(&bottle, &name, &credential).await });
                     }
                     Some(NoticeEffect::Asked(call)) => {
                         let bottle = bottle.clone();
-                        tokio::spawn(async move { supervise::asked(&bottle, *call).await });
+                        crate::task::spawn(async move { supervise::asked(&bottle, *call).await });
                     }
                     Some(NoticeEffect::Sign(wanted)) => {
                         let (bottle, name, channel) = (bottle.clone(), name.clone(), channel.clone());
-                        tokio::spawn(async move { sign(&bottle, &name, &channel, wanted).await });
+                        crate::task::spawn(async move { sign(&bottle, &name, &channel, wanted).await });
                     }
                     None => {}
                 },

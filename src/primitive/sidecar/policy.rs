@@ -223,7 +223,7 @@ impl Bottle {
     /// Sends the policy to egress until egress acknowledges it.
     fn tell_again(self: &Arc<Self>, egress: &str) {
         let (bottle, egress) = (Arc::downgrade(self), egress.to_owned());
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             loop {
                 tokio::time::sleep(AGAIN).await;
                 let Some(bottle) = bottle.upgrade() else { return };
@@ -241,7 +241,7 @@ impl Bottle {
     fn await_expiry(self: &Arc<Self>, egress: &str, policy: &LivePolicy) {
         let Some(at) = policy.next_expiry() else { return };
         let (bottle, egress) = (Arc::downgrade(self), egress.to_owned());
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             while now() < at {
                 tokio::time::sleep(Duration::from_secs(at.saturating_sub(now())).min(LOOK)).await;
             }

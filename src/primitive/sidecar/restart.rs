@@ -71,6 +71,6 @@ async fn restart(bottle: &Arc<Bottle>, name: &str) -> Result<(), Failure> {
     bottle.events.tell(Event::Alarm(format!("note: {}: {name} was restarted", bottle.session.id)));
     *lock(&channel.told) = Health::Up;
     channel.health.send_replace(Health::Up);
-    tokio::spawn(liveness::look_after(bottle.clone(), name.to_owned(), channel.clone()));
+    crate::task::spawn(liveness::look_after(bottle.clone(), name.to_owned(), channel.clone()));
     Ok(())
 }

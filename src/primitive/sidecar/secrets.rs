@@ -96,6 +96,6 @@ async fn read(bottle: &Arc<Bottle>, name: &str) -> Result<String, String> {
     let (Some(plan), Some(renew)) = (plan, bottle.host.renew.clone()) else {
         return Err("it has no source here".to_owned());
     };
-    let read = tokio::task::spawn_blocking(move || renew(&plan)).await;
+    let read = crate::task::blocking(move || renew(&plan)).await;
     read.unwrap_or_else(|error| Err(error.to_string()))
 }

@@ -34,7 +34,7 @@ pub(super) async fn sign(bottle: &Arc<Bottle>, name: &str, channel: &ControlChan
         (None, _) => Err("there is no such repository".to_owned()),
         (_, Err(_)) => Err(format!("{AT_ONCE} other signatures are waited for")),
         (Some(plan), Ok(_permit)) => {
-            let work = tokio::task::spawn_blocking(move || signed(&plan, &data, flags));
+            let work = crate::task::blocking(move || signed(&plan, &data, flags));
             work.await.unwrap_or_else(|error| Err(error.to_string()))
         }
     };

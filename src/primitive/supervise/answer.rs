@@ -224,7 +224,7 @@ fn refused_by_rule(bottle: &Bottle, wish: &Wish) -> Option<RequestState> {
 fn await_deadline(bottle: &Arc<Bottle>, id: &str) {
     let Some(seconds) = bottle.plan.supervise.as_ref().and_then(|plan| plan.deadline) else { return };
     let (weak, id) = (Arc::downgrade(bottle), id.to_owned());
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let Some(bottle) = weak.upgrade() else { return };
         let why = format!("nobody decided in time, which is {seconds} s here");

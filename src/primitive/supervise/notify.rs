@@ -26,7 +26,7 @@ pub(super) fn notify(bottle: &Arc<Bottle>, request: &Request) {
         command.current_dir(directory);
     }
     let (bottle, program, id) = (bottle.clone(), program.clone(), request.id.clone());
-    tokio::task::spawn_blocking(move || {
+    crate::task::blocking(move || {
         let why = match output(&mut command, LIMITS) {
             Ok(done) if done.status.success() => return,
             Ok(done) => done.status.to_string(),

@@ -44,7 +44,7 @@ pub(in crate::primitive) fn policy_changed(bottle: &Arc<Bottle>) {
         return;
     }
     let bottle = bottle.clone();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         // The next change publishes it, too; a sidecar that has died is reported elsewhere.
         let _ = publish(&bottle).await;
         let Ok(policy) = bottle.policy().await else { return };

@@ -64,7 +64,7 @@ impl Bottle {
     /// Tells the agent of a decision. Nobody waits for that: a sidecar that is dead asks again when it lives.
     pub(super) fn tell_decided(self: &Arc<Self>, request: &Request) {
         let (bottle, reply) = (self.clone(), reply(request));
-        tokio::spawn(async move { tell(&bottle, Update::Decided(reply)).await });
+        crate::task::spawn(async move { tell(&bottle, Update::Decided(reply)).await });
     }
 
     /// Records a decision, and reports it.

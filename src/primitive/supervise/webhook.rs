@@ -33,7 +33,7 @@ pub(super) fn post(bottle: &Arc<Bottle>, request: &Request) {
     let Some(url) = bottle.plan.supervise.as_ref().and_then(|plan| plan.webhook.clone()) else { return };
     let told = json!({ "bottle": bottle.session.id, "id": request.id, "kind": request.wish.kind() }).to_string();
     let (bottle, id) = (bottle.clone(), request.id.clone());
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let sent = tokio::time::timeout(PATIENCE, send(&url, told)).await;
         let why = match sent {
             Ok(Ok(())) => return,
@@ -60,7 +60,7 @@ async fn send(url: &str, body: String) -> anyhow::Result<()> {
     };
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.context("HTTP")?;
     // It ends with its request.
-    let connection = tokio::spawn(connection);
+    let connection = crate::task::spawn(connection);
     let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
     let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let request = HttpRequest::post(target)

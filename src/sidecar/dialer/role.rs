@@ -60,7 +60,7 @@ impl Role for Dialer {
         let path = Path::new(at.unwrap_or(SERVICE_DIR)).join(SOCKET);
         // Egress runs as the same user.
         let listener = socket::listen_again(&path, socket::OWN)?;
-        tokio::spawn(serve(listener, dialer.clone()));
+        crate::task::spawn(serve(listener, dialer.clone()));
         Ok((dialer, ()))
     }
 
@@ -92,7 +92,7 @@ async fn serve(listener: UnixListener, dialer: Arc<Dialer>) {
             continue;
         };
         let dialer = dialer.clone();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             // A client that breaks off has no answer to get.
             let _ = dialer.respond(stream).await;
             drop(permit);

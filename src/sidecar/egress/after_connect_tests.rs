@@ -76,7 +76,7 @@ impl World {
     /// A `CONNECT` that was granted.
     async fn connect(&self) -> UnixStream {
         let (mut near, far) = UnixStream::pair().unwrap();
-        tokio::spawn(http::serve(Box::new(far), self.egress.clone(), ConnectionPermit::new(&self.egress, None)));
+        crate::task::spawn(http::serve(Box::new(far), self.egress.clone(), ConnectionPermit::new(&self.egress, None)));
         let request = format!("CONNECT {HOST}:{0} HTTP/1.1\r\nHost: {HOST}:{0}\r\n\r\n", self.port);
         near.write_all(request.as_bytes()).await.unwrap();
         let mut head = Vec::new();
@@ -141,10 +141,10 @@ async fn upstream(alpn: &[&str], received: Arc<Mutex<Vec<String>>>) -> (SocketAd
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, received) = (acceptor.clone(), received.clone());
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(move |request| answer(request, received.clone()));
                 let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -193,7 +193,7 @@ type Upgrade = Arc<Mutex<Option<hyper::upgrade::OnUpgrade>>>;
 fn echo(head: &hyper::http::request::Parts, accept: String, received: Arc<Mutex<Vec<String>>>) -> Response<AnyBody> {
     assert!(!head.headers.contains_key("sec-websocket-extensions"));
     let upgrade = crate::sync::lock(head.extensions.get::<Upgrade>().unwrap()).take().unwrap();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let stream = TokioIo::new(upgrade.await.unwrap());
         let mut stream = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
         while let Some(Ok(message)) = stream.next().await {
@@ -421,11 +421,11 @@ async fn a_destination_that_cannot_be_verified_is_an_error() {
 async fn port_of(egress: Arc<Egress>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
             let (mut far, inner) = UnixStream::pair().unwrap();
-            tokio::spawn(http::serve(Box::new(inner), egress.clone(), ConnectionPermit::new(&egress, None)));
-            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
+            crate::task::spawn(http::serve(Box::new(inner), egress.clone(), ConnectionPermit::new(&egress, None)));
+            crate::task::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         }
     });
     port

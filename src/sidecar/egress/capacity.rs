@@ -119,7 +119,7 @@ impl Capacity {
         let scan = Arc::new(scan);
         let offload = async |mut budget: Budget| {
             let scan = scan.clone();
-            let scanned = tokio::task::spawn_blocking(move || scan(&mut budget)).await;
+            let scanned = crate::task::blocking(move || scan(&mut budget)).await;
             scanned.map_err(|_| Reason::BadRequest("it could not be inspected"))
         };
         {

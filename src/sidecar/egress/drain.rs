@@ -52,7 +52,7 @@ impl Drop for RequestBody {
     fn drop(&mut self) {
         let Some(mut body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         let keeper = self.keeper.take();
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             // A body that is not read in time is no error of this end.
             let _ = tokio::time::timeout(LONGEST, drain(&mut body)).await;
             if let Some(keeper) = keeper {

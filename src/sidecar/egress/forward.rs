@@ -144,7 +144,9 @@ pub(super) async fn answered<T>(egress: &Arc<Egress>, awaited: impl Future<Outpu
 /// Registers a request that unread responses may block. One task watches all of them: a timer for each request would
 /// wake a thread for each.
 fn wait(egress: &Arc<Egress>, what: WaitFor) -> Waiting<'_> {
-    egress.responses.wait(what, || drop(tokio::spawn(watch(Arc::downgrade(egress), egress.capacity.times.unread))))
+    egress
+        .responses
+        .wait(what, || drop(crate::task::spawn(watch(Arc::downgrade(egress), egress.capacity.times.unread))))
 }
 
 async fn watch(egress: Weak<Egress>, long: Duration) {

@@ -109,7 +109,7 @@ async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<Req
     let snapshot = egress.snapshot();
     let (destination, passed) = match judge(egress, &snapshot, intent) {
         Err(reason) if is_told_inside(egress, intent, &reason) => {
-            tokio::spawn(after_connect::refuse(egress.clone(), intent.clone(), reason, request));
+            crate::task::spawn(after_connect::refuse(egress.clone(), intent.clone(), reason, request));
             return Ok((Response::new(empty()), Some(Allowed::Inside)));
         }
         judged => judged?,
@@ -131,10 +131,10 @@ async fn decide(egress: &Arc<Egress>, intent: &Arc<Intent>, request: Request<Req
     if snapshot.policy.git.request(intent) == Some(GitRequest::Ssh) {
         // The gate's own, which ends at the pinned key of the host: nobody else could read it.
         let upstream = pinned.dial().await?;
-        tokio::spawn(after_connect::ssh(egress.clone(), snapshot, intent.clone(), upstream, request));
+        crate::task::spawn(after_connect::ssh(egress.clone(), snapshot, intent.clone(), upstream, request));
         return Ok((Response::new(empty()), Some(Allowed::Tunnel)));
     }
     let tunnel = is_tunnel(&snapshot, intent);
-    tokio::spawn(after_connect::serve(egress.clone(), snapshot, intent.clone(), pinned, request));
+    crate::task::spawn(after_connect::serve(egress.clone(), snapshot, intent.clone(), pinned, request));
     Ok((Response::new(empty()), if tunnel { Some(Allowed::Tunnel) } else { passed }))
 }

@@ -207,7 +207,7 @@ impl<B: IncomingBody> InspectedBody<B> {
                         let (egress, scanner, text, place) =
                             (self.egress.clone(), self.scanner.clone(), window.clone(), self.place);
                         let scan = async move { scan_text(&egress.capacity, &scanner, text, place).await };
-                        let task = AbortOnDropHandle::new(tokio::spawn(scan));
+                        let task = AbortOnDropHandle::new(crate::task::spawn(scan));
                         let leaves = windows.accept(window, end);
                         self.memory.shrink((before.len() + leaves.len()).max(WINDOWS * WINDOW_MEMORY));
                         *pending = Some(PendingWindow { task, leaves });

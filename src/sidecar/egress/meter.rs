@@ -225,7 +225,7 @@ mod tests {
     async fn a_request_waits_for_its_turn_and_not_for_ever() {
         let (meter, limits) = (Arc::new(Meter::default()), limits("", "{concurrent: 1}"));
         let first = admit(&meter, "own", &limits).await.unwrap();
-        let second = tokio::spawn({
+        let second = crate::task::spawn({
             let (meter, limits) = (meter.clone(), limits.clone());
             async move { admit(&meter, "own", &limits).await }
         });

@@ -41,7 +41,7 @@ pub(super) fn new_egress_with(config: &Config, times: Timeouts) -> Arc<Egress> {
 /// Sends bytes and reads until egress closes the connection.
 async fn ask(egress: &Arc<Egress>, request: &[u8]) -> String {
     let (mut near, far) = UnixStream::pair().unwrap();
-    let served = tokio::spawn(http::serve(Box::new(far), egress.clone(), ConnectionPermit::new(egress, None)));
+    let served = crate::task::spawn(http::serve(Box::new(far), egress.clone(), ConnectionPermit::new(egress, None)));
     near.write_all(request).await.unwrap();
     near.shutdown().await.unwrap();
     let mut answer = Vec::new();
@@ -168,7 +168,7 @@ async fn what_passes_is_one_clean_request() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let egress = egress(address);
-    let received = tokio::spawn(async move {
+    let received = crate::task::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut bytes = vec![0; 4096];
         let length = stream.read(&mut bytes).await.unwrap();
@@ -267,7 +267,7 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
 async fn keep_alive(listener: TcpListener, accepted: Arc<AtomicUsize>) {
     while let Ok((mut stream, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             let mut head = Vec::new();
             while let Ok(byte) = stream.read_u8().await {
                 head.push(byte);
@@ -287,7 +287,7 @@ async fn connections_are_kept_across_changes_that_do_not_concern_them() {
     let port = listener.local_addr().unwrap().port();
     let egress = egress(listener.local_addr().unwrap());
     let accepted = Arc::<AtomicUsize>::default();
-    tokio::spawn(keep_alive(listener, accepted.clone()));
+    crate::task::spawn(keep_alive(listener, accepted.clone()));
     let request = format!("GET http://upstream:{port}/ HTTP/1.1\r\nHost: upstream:{port}\r\nConnection: close\r\n\r\n");
     let connector = |egress: &Egress| egress.of_sidecar("one").snapshot().connector.policy.clone();
     let of_sidecars = connector(&egress);

@@ -53,7 +53,7 @@ impl UpstreamProxy {
     async fn ask(&self, stream: Connection, target: &str) -> Result<Connection, String> {
         let broken = |error: hyper::Error| error.to_string();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        tokio::spawn(connection.with_upgrades());
+        crate::task::spawn(connection.with_upgrades());
         let mut request = Request::connect(target).header(header::HOST, target);
         if let Some(value) = &self.authorization {
             request = request.header(header::PROXY_AUTHORIZATION, value);

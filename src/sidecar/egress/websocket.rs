@@ -106,7 +106,7 @@ pub(super) async fn forward(
     upgrade_headers(&mut head.headers);
     let redactor = injection.redactor.clone();
     let (egress, intent, policy) = (egress.clone(), intent.clone(), snapshot.policy.clone());
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         if let (Ok(client), Ok(upstream)) = tokio::join!(client, upstream) {
             let forbidden = egress.until_forbidden(&policy, &intent);
             relay(client, upstream, (scanner, redactor), pass.as_ref(), (&egress, &intent), forbidden).await;
@@ -140,7 +140,7 @@ async fn ask(
     }
     let unreachable = |error: hyper::Error| Reason::Unreachable(intent.host.clone(), error.to_string());
     let (mut sender, connection) = http1::handshake(upstream).await.map_err(unreachable)?;
-    tokio::spawn(connection.with_upgrades());
+    crate::task::spawn(connection.with_upgrades());
     let mut request = Request::from_parts(head, Empty::<Bytes>::new());
     let interim = Interim::watch(&mut request);
     tokio::select! {

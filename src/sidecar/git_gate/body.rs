@@ -32,7 +32,7 @@ pub(super) fn streamed(from: mpsc::Receiver<std::io::Result<Bytes>>) -> Body {
 /// The body of a message, as something to read. One that is cut short ends early: who reads knows the length.
 pub(super) fn reader(mut body: Incoming) -> impl AsyncRead + Send + Unpin {
     let (near, mut far) = tokio::io::duplex(PIPE);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         while let Some(Ok(frame)) = body.frame().await {
             if let Ok(data) = frame.into_data()
                 && far.write_all(&data).await.is_err()

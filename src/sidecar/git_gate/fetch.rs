@@ -92,7 +92,7 @@ pub(super) async fn rpc(mirror: &Arc<Mirror>, version: Version, request: Vec<u8>
     }
     let mut running = start(mirror, version, &["--stateless-rpc"])?;
     let stdin = running.child.stdin.take();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         if let Some(mut stdin) = stdin {
             let _ = stdin.write_all(&request).await;
         }

@@ -79,7 +79,7 @@ async fn send_pack(conversation: &mut Conversation, git: &Git, published: &Publi
         return Err(running.unexpected("it has no pipes").into());
     };
     let list = published.list.clone();
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let _ = stdin.write_all(&list).await;
     });
     let mut header = [0; HEADER];

@@ -132,7 +132,7 @@ impl Git {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(run)?;
         limit(&child, self.memory).map_err(run)?;
-        let errors = tokio::spawn(read_message(child.stderr.take()));
+        let errors = crate::task::spawn(read_message(child.stderr.take()));
         Ok(Running { command: shown, child, errors })
     }
 

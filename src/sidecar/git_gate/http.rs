@@ -150,7 +150,7 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
     let gate = gate.clone();
     let served = served.clone();
     let (to, from) = mpsc::channel::<std::io::Result<Bytes>>(QUEUE);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let _permit = permit;
         let mut running = match fetch::rpc(&served.mirror, version, body).await {
             Ok(running) => running,
@@ -195,7 +195,7 @@ async fn receive_pack(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<I
     };
     let (to, from) = mpsc::channel(QUEUE);
     let (gate, served) = (gate.clone(), served.clone());
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let answer = Answer::new(to, &push.request);
         push::decide(&gate, &served, push, &answer).await;
     });

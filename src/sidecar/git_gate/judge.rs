@@ -119,7 +119,7 @@ pub(super) async fn lfs(
     // A secret may be split over the strings of a JSON file, whatever it is called.
     let is_json = matches!(content.trim_ascii_start().first(), Some(b'{' | b'['));
     let name = if is_json { "object.json" } else { "" };
-    let problems = tokio::task::spawn_blocking(move || searching.inspect(Kind::Blob, name, &searched, &terms)).await;
+    let problems = crate::task::blocking(move || searching.inspect(Kind::Blob, name, &searched, &terms)).await;
     let failed = |error: tokio::task::JoinError| {
         Denied::all("git_gate_failed", format!("the object could not be inspected: {error}"))
     };

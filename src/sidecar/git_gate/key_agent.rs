@@ -116,12 +116,12 @@ impl KeyAgent {
         let trouble: Arc<Mutex<String>> = Arc::default();
         let (told, signatures, repository) = (trouble.clone(), signatures.clone(), repository.to_owned());
         let permits = Arc::new(Semaphore::new(CONNECTIONS));
-        let task = tokio::spawn(async move {
+        let task = crate::task::spawn(async move {
             while let Ok(permit) = permits.clone().acquire_owned().await {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 let (told, signatures, key) = (told.clone(), signatures.clone(), key.clone());
                 let repository = repository.clone();
-                tokio::spawn(async move {
+                crate::task::spawn(async move {
                     let _permit = permit;
                     // A client that goes ends its connection, and nothing else.
                     let _ = converse(stream, &repository, &key, &signatures, &told).await;

@@ -132,7 +132,7 @@ async fn upload(
     let content = read(request.into_body(), most).await?;
     let (gate, served) = (gate.clone(), served.clone());
     // What has arrived is judged and sent, also if the client gives up: it asks again, and finds it there.
-    let work = tokio::spawn(async move {
+    let work = crate::task::spawn(async move {
         let _permit = permit;
         let done = send_on(&gate, &served, &object, content).await;
         if let Err(wrong) = &done
@@ -151,7 +151,7 @@ async fn send_on(gate: &Arc<Gate>, served: &Arc<Served>, object: &Object, conten
     let inspector = gate.inspector().ok_or_else(not_ready)?;
     let name = format!("the LFS object {}", object.short());
     let hashed = content.clone();
-    let digest = tokio::task::spawn_blocking(move || HEXLOWER.encode(&Sha256::digest(&hashed))).await;
+    let digest = crate::task::blocking(move || HEXLOWER.encode(&Sha256::digest(&hashed))).await;
     if content.len() as u64 != object.size || digest.ok().as_ref() != Some(&object.oid) {
         let reason = format!("{name}: what was sent has another size or hash");
         log(gate, served, "push", "refuse", "git_lfs_refused", reason.clone());
@@ -183,7 +183,7 @@ async fn download(gate: &Arc<Gate>, served: &Arc<Served>, object: &Object) -> Re
     let found = lfs_store::download(&served.target, object).await.map_err(|error| failed(gate, served, &error))?;
     let mut from = reader(found.into_body());
     let (to, pieces) = mpsc::channel(QUEUE);
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         let _permit = permit;
         let mut piece = vec![0; PIPE];
         // One that ends early is noticed by its hash.

@@ -98,7 +98,7 @@ impl Mirror {
         let ticket = self.tickets.fetch_add(1, Ordering::SeqCst) + 1;
         let mirror = self.clone();
         // Who asked may go; what was begun is ended.
-        let work = tokio::spawn(async move {
+        let work = crate::task::spawn(async move {
             let mut asked = mirror.asked.lock().await;
             if asked.covers < ticket {
                 asked.covers = mirror.tickets.load(Ordering::SeqCst);
@@ -169,7 +169,7 @@ impl Mirror {
         let number = self.fetched.fetch_add(1, Ordering::Relaxed);
         if number.is_multiple_of(upkeep::EVERY) {
             let mirror = self.clone();
-            tokio::spawn(async move {
+            crate::task::spawn(async move {
                 let _turn = mirror.kept.lock().await;
                 // Without it fetches are slower, and nothing else.
                 let _ = upkeep::run(&mirror.git, number > 0).await;
@@ -211,7 +211,7 @@ impl Mirror {
         }
         let mirror = self.clone();
         // Who asked may go; what was begun is ended.
-        let work = tokio::spawn(async move {
+        let work = crate::task::spawn(async move {
             let mut asked = mirror.asked.lock().await;
             mirror.bring(&mut asked, &demand).await?;
             for id in missing.iter().take(MAX_IDS) {

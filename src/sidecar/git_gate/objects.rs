@@ -85,7 +85,7 @@ pub(super) async fn inspect(
         return Err(running.unexpected("it has no pipes").into());
     };
     let ids: String = objects.iter().flat_map(|(id, _)| [id.as_str(), "\n"]).collect();
-    let feed = tokio::spawn(async move {
+    let feed = crate::task::spawn(async move {
         let _ = stdin.write_all(ids.as_bytes()).await;
     });
     let mut stdout = BufReader::with_capacity(1 << 20, stdout);
@@ -156,7 +156,7 @@ async fn read(
 
 fn start(lot: Vec<Object>, inspector: &Inspector, terms: &Arc<Terms>) -> JoinHandle<Vec<Issue>> {
     let (inspector, terms) = (inspector.clone(), terms.clone());
-    tokio::task::spawn_blocking(move || {
+    crate::task::blocking(move || {
         let mut issues = Vec::new();
         for Object { id, kind, path, content } in lot {
             let problems = inspector.inspect(kind, &path, &content, &terms);

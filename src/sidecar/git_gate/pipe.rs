@@ -50,10 +50,10 @@ impl Pipe {
         let listener = socket::listen_again(&path, socket::OWN)?;
         let trouble: Arc<Mutex<Trouble>> = Arc::default();
         let told = trouble.clone();
-        let task = tokio::spawn(async move {
+        let task = crate::task::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let told = lock(&told).clone();
-                tokio::spawn(converse(stream, target.clone(), told));
+                crate::task::spawn(converse(stream, target.clone(), told));
             }
         });
         Ok(Self { path, trouble, _task: Task(task) })

@@ -87,7 +87,7 @@ impl Http {
 async fn begin(url: &Url, outward: Option<&Uplink>) -> anyhow::Result<(SendRequest<Body>, bool)> {
     let (stream, absolute) = connect(url, outward).await?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await.context("begin HTTP")?;
-    tokio::spawn(connection);
+    crate::task::spawn(connection);
     Ok((sender, absolute))
 }
 

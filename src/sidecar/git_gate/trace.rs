@@ -32,7 +32,7 @@ pub(super) async fn is_old(
     let versions = history::versions(git, &published.edges, &issue.path).await?;
     let (inspector, finding) = (inspector.clone(), finding.clone());
     let compare = move || versions.iter().any(|version| holds(&inspector, &finding, version));
-    Ok(tokio::task::spawn_blocking(compare).await.unwrap_or(false))
+    Ok(crate::task::blocking(compare).await.unwrap_or(false))
 }
 
 fn holds(inspector: &Inspector, finding: &Finding, text: &[u8]) -> bool {
@@ -89,7 +89,7 @@ pub(super) async fn place(
         if let Ok(content) = git.run(&["cat-file", "blob", &issue.id], Vec::new(), limit).await {
             let (inspector, finding) = (inspector.clone(), finding.clone());
             let search = move || line(&inspector, &finding, &content);
-            number = tokio::task::spawn_blocking(search).await.unwrap_or_default();
+            number = crate::task::blocking(search).await.unwrap_or_default();
         }
     }
     Ok(number.map_or_else(|| format!("{path}, {commit}"), |number| format!("{path} line {number}, {commit}")))

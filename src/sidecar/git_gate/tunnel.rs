@@ -18,7 +18,7 @@ pub(super) async fn listen(proxy: &Path, host: &str, port: u16) -> anyhow::Resul
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("listen on loopback")?;
     let address = listener.local_addr()?;
     let (proxy, authority) = (proxy.to_owned(), format!("{host}:{port}"));
-    let task = tokio::spawn(async move {
+    let task = crate::task::spawn(async move {
         let Ok((mut near, _)) = listener.accept().await else { return };
         drop(listener);
         // If egress refuses, the connection ends, and ssh says so.

@@ -146,7 +146,7 @@ impl Target {
         let trouble = Trouble::default();
         let (told, errors, place) = (trouble.clone(), child.stderr.take(), address.host.clone());
         let agent = self.agent.clone();
-        let task = tokio::spawn(async move {
+        let task = crate::task::spawn(async move {
             let message = read_message(errors).await;
             let ended = child.wait().await.is_ok_and(|status| status.success());
             let unsigned = agent.map(|agent| agent.trouble()).unwrap_or_default();

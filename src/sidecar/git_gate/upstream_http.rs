@@ -48,7 +48,7 @@ pub(super) async fn open(
     let (near, far) = tokio::io::duplex(PIPE);
     let trouble = Trouble::default();
     let told = trouble.clone();
-    let task = tokio::spawn(async move {
+    let task = crate::task::spawn(async move {
         let done = client.converse(refs, far).await;
         told.set(done.err().map(|error| format!("{error:#}")).unwrap_or_default());
     });

@@ -28,7 +28,8 @@ impl Sources {
     pub(super) fn new<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         let mut sources = BTreeMap::new();
         let mut tests = BTreeSet::new();
-        for (path, text) in files.into_iter().filter(|(path, _)| !matches!(*path, "lib.rs" | "main.rs")) {
+        for (path, text) in files.into_iter().filter(|(path, _)| !matches!(*path, "lib.rs" | "main.rs" | "dispatch.rs"))
+        {
             let all = bare(text);
             let (code, for_tests) = without_tests(&all);
             let module = module(path);

@@ -90,7 +90,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that everything may use, and that use nothing.
-const COMMON: &[&str] = &["git_ref", "layout", "suggest", "sync", "wire"];
+const COMMON: &[&str] = &["git_ref", "layout", "suggest", "sync", "task", "wire"];
 
 /// Known cycles between files. None may be added.
 const FILES: &[&[&str]] = &[];
@@ -108,7 +108,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("indicatif", &["src/report"]),
     ("clap", &["src/cli"]),
     ("full_moon", &["src/lua"]),
-    ("similar", &["src/workspace"]),
+    ("imara_diff", &["src/workspace"]),
     ("vte", &["src/report"]),
 ];
 

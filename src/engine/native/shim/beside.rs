@@ -91,7 +91,7 @@ async fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<Started> {
 }
 
 fn pump(mut from: Reader, frame: fn(Bytes) -> Frame, to: mpsc::Sender<Frame>) {
-    tokio::spawn(async move {
+    crate::task::spawn(async move {
         while let Some(bytes) = next(&mut from).await {
             if to.send(frame(bytes)).await.is_err() {
                 return;

@@ -206,7 +206,7 @@ async fn serve(shim: &Arc<Shim>, mut child: Child, listener: UnixListener) -> an
             accepted = listener.accept() => {
                 // A client more than there are descriptors for is none.
                 if let Ok((stream, _)) = accepted {
-                    tokio::spawn(clients::serve(shim.clone(), stream));
+                    crate::task::spawn(clients::serve(shim.clone(), stream));
                 }
             }
         }

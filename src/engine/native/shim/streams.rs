@@ -94,7 +94,7 @@ impl Outputs {
     fn pump(&self, mut from: Reader, frame: fn(Bytes) -> Frame) {
         let shared = self.0.clone();
         shared.open.send_modify(|open| *open += 1);
-        tokio::spawn(async move {
+        crate::task::spawn(async move {
             while let Some(bytes) = next(&mut from).await {
                 shared.tell(frame(bytes)).await;
             }
