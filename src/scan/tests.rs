@@ -107,6 +107,12 @@ fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
         assert!(in_head(&elsewhere, &head).is_some() && in_head(&scanner, &head).is_some());
     }
     assert!(github.scan_unbounded(token().as_bytes()).is_some(), "in a body it may be shown to others");
+    // In the path, where a provider has it there.
+    let bot = ["/bot123456789:AA", "HdqTcvCH1vGWJxfSeofSAs0K5PALDsawx", "/getMe"].concat();
+    let telegram = scanner.for_target(RequestTarget::new("api.telegram.org", &bot));
+    assert_eq!(in_path(&telegram, &bot), None);
+    assert_eq!(in_path(&elsewhere, &bot).unwrap().rule, "telegram-bot");
+    assert!(telegram.scan_unbounded(bot.as_bytes()).is_some(), "in a message it may be shown to others");
     // An action for the rule itself takes precedence.
     let said = Dlp { actions: [("github-token".to_owned(), Action::Block)].into(), ..Dlp::default() };
     let blocking = Scanner::new(&[], scanner.rules.clone(), Arc::new(Actions::new(&said)));
