@@ -53,6 +53,9 @@ struct Table {
 struct Owner {
     rules: Vec<String>,
     hosts: Vec<String>,
+    /// Hosts that `hosts` does not cover.
+    #[serde(default)]
+    except: Vec<String>,
     #[serde(default)]
     issuer: Option<String>,
     #[serde(default)]
@@ -88,8 +91,7 @@ impl RequestTarget {
     pub(super) fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
         let issued = if rule == JWT { issuer(token) } else { None };
         let known = |owner: &Owner| issued.is_some() && owner.issuer == issued;
-        let has_host = |owner: &&Owner| owner.hosts.iter().any(|pattern| matches_host(pattern, &self.host));
-        let own = self.owners.get_or_init(|| OWNERS.iter().filter(has_host).collect());
+        let own = self.owners.get_or_init(|| OWNERS.iter().filter(|owner| owner.has_host(&self.host)).collect());
         if OWNERS.iter().any(known) && !own.iter().any(|owner| known(owner)) {
             return false;
         }
@@ -101,6 +103,11 @@ impl RequestTarget {
 }
 
 impl Owner {
+    fn has_host(&self, host: &str) -> bool {
+        let matches = |patterns: &[String]| patterns.iter().any(|pattern| matches_host(pattern, host));
+        matches(&self.hosts) && !matches(&self.except)
+    }
+
     fn accepts(&self, location: Location<'_>, path: &str) -> bool {
         match location {
             Location::Header(name) => CREDENTIALS.contains(&name) || self.headers.iter().any(|header| header == name),
@@ -165,7 +172,7 @@ mod tests {
                             label == "*" || !label.is_empty() && label.bytes().all(plain)
                         })
             };
-            assert!(!owner.hosts.is_empty() && owner.hosts.iter().all(plain), "{owner:?}");
+            assert!(!owner.hosts.is_empty() && owner.hosts.iter().chain(&owner.except).all(plain), "{owner:?}");
             assert!(owner.headers.iter().all(|name| *name == name.to_ascii_lowercase()), "{owner:?}");
             assert!(owner.body.iter().all(|path| path.starts_with('/')), "{owner:?}");
         }
@@ -178,6 +185,7 @@ mod tests {
             Location::Header("x-api-key"),
             Location::Query("access_token"),
             Location::Query("token"),
+            Location::Query("key"),
             Location::Query("sig"),
             Location::Path,
             Location::Body,
@@ -196,6 +204,9 @@ mod tests {
             ("sts.us-east-1.amazonaws.com", "/", "jwt", 3),
             ("storage.googleapis.com", "/tokeninfo", "google-oauth-token", 2),
             ("oauth2.googleapis.com", "/tokeninfo", "google-oauth-token", 5),
+            ("storage.googleapis.com", "/bucket/object", "google-api-key", 2),
+            ("bucket.storage.googleapis.com", "/object", "google-api-key", 2),
+            ("generativelanguage.googleapis.com", "/v1beta/models", "google-api-key", 3),
             ("name.blob.core.windows.net", "/container/blob", "jwt", 2),
             ("name.blob.core.windows.net", "/container/blob", "azure-sas", 3),
             ("name.us-east-1.aws.endpoints.huggingface.cloud", "/", "hugging-face-token", 0),

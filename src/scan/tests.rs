@@ -201,6 +201,8 @@ fn newer_forms_of_tokens_are_found_whole() {
         ("dropbox-token", "sl.u.", letters(ALL, 600)),
         ("figma-token", "figp_", letters(ALL, 54)),
         ("figma-token", "figor_", letters(ALL, 40)),
+        ("linear-key", "lin_oauth_", letters(HEX, 64)),
+        ("atlassian-token", "ATSTT3xFfG", letters(URL, 180)),
         ("age-secret-key", "AGE-SECRET-KEY-PQ-1", letters(BECH32, 58)),
         ("alibaba-access-key", "LTAI", letters(ALL, 12)),
         ("replicate-token", "r8_", letters(URL, 37)),
