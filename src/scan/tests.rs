@@ -246,3 +246,11 @@ fn newer_forms_of_tokens_are_found_whole() {
         assert_eq!(first(&rules, &text), None, "{text}");
     }
 }
+
+#[test]
+fn the_documentation_says_how_many_formats_there_are() {
+    let formats = format!(" {} formats", Rules::providers().unwrap().len());
+    for page in [include_str!("../../README.md"), include_str!("../policy/README.md")] {
+        assert!(page.contains(&formats), "not{formats}");
+    }
+}
