@@ -81,7 +81,7 @@ impl Scanner {
     /// The budget is exhausted.
     pub fn scan_path(&self, path: &str, budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let (alone, query) = path.split_once('?').map_or((path, None), |(alone, query)| (alone, Some(query)));
-        if let Some(finding) = self.scan_at(Location::Other, alone.as_bytes(), budget)? {
+        if let Some(finding) = self.scan_at(Location::Path, alone.as_bytes(), budget)? {
             return Ok(Some(finding));
         }
         let Some(query) = query else { return Ok(None) };

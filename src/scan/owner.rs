@@ -25,9 +25,11 @@ pub enum Location<'a> {
     Header(&'a str),
     /// A parameter of the query, by its name.
     Query(&'a str),
+    /// The path, without the query.
+    Path,
     /// The body, a message in it, or a trailer.
     Body,
-    /// Where no credential belongs: host, method, path.
+    /// Where no credential belongs: host, method.
     Other,
 }
 
@@ -51,12 +53,18 @@ struct Table {
 struct Owner {
     rules: Vec<String>,
     hosts: Vec<String>,
+    /// Hosts that `hosts` does not cover.
+    #[serde(default)]
+    except: Vec<String>,
     #[serde(default)]
     issuer: Option<String>,
     #[serde(default)]
     headers: Vec<String>,
     #[serde(default)]
     query: Vec<String>,
+    /// Whether a token may be in the path.
+    #[serde(default)]
+    path: bool,
     #[serde(default)]
     body: Vec<String>,
     /// For readers of the table.
@@ -83,8 +91,7 @@ impl RequestTarget {
     pub(super) fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
         let issued = if rule == JWT { issuer(token) } else { None };
         let known = |owner: &Owner| issued.is_some() && owner.issuer == issued;
-        let has_host = |owner: &&Owner| owner.hosts.iter().any(|pattern| matches_host(pattern, &self.host));
-        let own = self.owners.get_or_init(|| OWNERS.iter().filter(has_host).collect());
+        let own = self.owners.get_or_init(|| OWNERS.iter().filter(|owner| owner.has_host(&self.host)).collect());
         if OWNERS.iter().any(known) && !own.iter().any(|owner| known(owner)) {
             return false;
         }
@@ -96,11 +103,17 @@ impl RequestTarget {
 }
 
 impl Owner {
+    fn has_host(&self, host: &str) -> bool {
+        let matches = |patterns: &[String]| patterns.iter().any(|pattern| matches_host(pattern, host));
+        matches(&self.hosts) && !matches(&self.except)
+    }
+
     fn accepts(&self, location: Location<'_>, path: &str) -> bool {
         match location {
             Location::Header(name) => CREDENTIALS.contains(&name) || self.headers.iter().any(|header| header == name),
             Location::Query(name) => self.query.iter().any(|parameter| parameter == name),
-            Location::Body => self.body.iter().any(|pattern| matches_path(pattern, path)),
+            Location::Path => self.path,
+            Location::Body => self.body.iter().any(|pattern| matches_parts(pattern, path, '/')),
             Location::Other => false,
         }
     }
@@ -109,18 +122,18 @@ impl Owner {
 /// Whether a pattern of the table matches a host.
 fn matches_host(pattern: &str, host: &str) -> bool {
     match pattern.strip_prefix('*') {
-        None => pattern == host,
+        None => matches_parts(pattern, host, '.'),
         Some(rest) => host.strip_suffix(rest).is_some_and(|name| !name.is_empty()),
     }
 }
 
-/// Whether a pattern matches a path; `*` matches one segment.
-fn matches_path(pattern: &str, path: &str) -> bool {
-    let (mut wanted, mut given) = (pattern.split('/'), path.split('/'));
+/// Whether a pattern matches a text of parts; `*` matches one part.
+fn matches_parts(pattern: &str, text: &str, separator: char) -> bool {
+    let (mut wanted, mut given) = (pattern.split(separator), text.split(separator));
     loop {
         match (wanted.next(), given.next()) {
             (None, None) => return true,
-            (Some("*"), Some(segment)) if !segment.is_empty() => {}
+            (Some("*"), Some(part)) if !part.is_empty() => {}
             (Some(wanted), Some(given)) if wanted == given => {}
             _ => return false,
         }
@@ -150,13 +163,61 @@ mod tests {
             assert!(unknown.is_empty() && !owner.rules.is_empty(), "{unknown:?}");
             let plain = |host: &String| {
                 let rest = host.strip_prefix("*.").unwrap_or(host);
+                // The last two labels are written out.
                 host == "*"
                     || rest.contains('.')
-                        && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
+                        && rest.rsplit('.').take(2).all(|label| label != "*")
+                        && rest.split('.').all(|label| {
+                            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+                            label == "*" || !label.is_empty() && label.bytes().all(plain)
+                        })
             };
-            assert!(!owner.hosts.is_empty() && owner.hosts.iter().all(plain), "{owner:?}");
+            assert!(!owner.hosts.is_empty() && owner.hosts.iter().chain(&owner.except).all(plain), "{owner:?}");
             assert!(owner.headers.iter().all(|name| *name == name.to_ascii_lowercase()), "{owner:?}");
             assert!(owner.body.iter().all(|path| path.starts_with('/')), "{owner:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_go_to_no_host_that_runs_or_keeps_what_others_wrote() {
+        let places = [
+            Location::Header("authorization"),
+            Location::Header("x-api-key"),
+            Location::Query("access_token"),
+            Location::Query("token"),
+            Location::Query("key"),
+            Location::Query("sig"),
+            Location::Path,
+            Location::Body,
+        ];
+        let token = jwt("https://kubernetes.default.svc");
+        for (host, path, rule, given) in [
+            // A load balancer, a gateway, a machine and a function of anybody's.
+            ("name-1.us-east-1.elb.amazonaws.com", "/", "aws-bedrock-key", 0),
+            ("a1b2c3.execute-api.us-east-1.amazonaws.com", "/", "aws-bedrock-key", 0),
+            ("ec2-192-0-2-1.compute-1.amazonaws.com", "/", "aws-bedrock-key", 0),
+            ("bedrock-runtime.us-east-1.amazonaws.com.evil.example", "/", "aws-bedrock-key", 0),
+            ("bedrock-runtime.us-east-1.amazonaws.com", "/model/m/invoke", "aws-bedrock-key", 2),
+            // Buckets, where what is posted is kept, and queues. A JWT goes to any host in a header.
+            ("sts.s3.amazonaws.com", "/", "jwt", 2),
+            ("sqs.us-east-1.amazonaws.com", "/", "jwt", 2),
+            ("sts.us-east-1.amazonaws.com", "/", "jwt", 3),
+            ("storage.googleapis.com", "/tokeninfo", "google-oauth-token", 2),
+            ("oauth2.googleapis.com", "/tokeninfo", "google-oauth-token", 5),
+            ("storage.googleapis.com", "/bucket/object", "google-api-key", 2),
+            ("bucket.storage.googleapis.com", "/object", "google-api-key", 2),
+            ("generativelanguage.googleapis.com", "/v1beta/models", "google-api-key", 3),
+            ("name.blob.core.windows.net", "/container/blob", "jwt", 2),
+            ("name.blob.core.windows.net", "/container/blob", "azure-sas", 3),
+            ("name.us-east-1.aws.endpoints.huggingface.cloud", "/", "hugging-face-token", 0),
+            ("name.hf.space", "/", "hugging-face-token", 0),
+            ("name.supabase.co", "/rest/v1/t", "supabase-token", 0),
+            ("name.supabase.co", "/rest/v1/t", "supabase-secret-key", 2),
+            ("gitlab.com", "/api/v4/projects/1/trigger/pipeline", "gitlab-token", 4),
+        ] {
+            let target = RequestTarget::new(host, path);
+            let passes = places.iter().filter(|place| target.is_own_token(rule, &token, **place)).count();
+            assert_eq!(passes, given, "{rule} to {host}{path}");
         }
     }
 
@@ -173,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_token_passes_to_its_own_provider_in_its_own_place() {
-        use Location::{Body, Header, Other, Query};
+        use Location::{Body, Header, Other, Path, Query};
         let openai = jwt("https://auth.openai.com");
         let other = jwt("https://kubernetes.default.svc");
         for (host, path, rule, token, location, given) in [
@@ -204,6 +265,16 @@ mod tests {
             ("vault.example.com", "/v1/secret", "vault-token", b"t", Header("x-note"), false),
             ("login.microsoftonline.com", "/tenant/oauth2/v2.0/token", "jwt", &other, Body, true),
             ("login.microsoftonline.com", "/a/b/oauth2/v2.0/token", "jwt", &other, Body, false),
+            ("api.telegram.org", "/bot1:t/getMe", "telegram-bot", b"t", Path, true),
+            ("api.telegram.org", "/bot1:t/sendMessage", "telegram-bot", b"t", Body, false),
+            ("api.telegram.org.evil.example", "/bot1:t/getMe", "telegram-bot", b"t", Path, false),
+            ("api.github.com", "/repos/t", "github-token", b"t", Path, false),
+            ("api.github.com", "/user", "github-installation-token", b"t", Header("authorization"), true),
+            ("gateway-us-east1-b.discord.gg", "/", "discord-bot", b"t", Body, true),
+            ("cloud.digitalocean.com", "/v1/oauth/token", "digitalocean-token", b"t", Query("refresh_token"), true),
+            ("app.eu.terraform.io", "/api/v2/ping", "terraform-cloud-token", b"t", Header("authorization"), true),
+            ("protected.example.com", "/", "cloudflare-access-secret", b"t", Header("cf-access-client-secret"), true),
+            ("protected.example.com", "/", "cloudflare-token", b"t", Header("authorization"), false),
         ] {
             assert_eq!(
                 RequestTarget::new(host, path).is_own_token(rule, token, location),

@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn our_rules_are_many_read_and_each_has_a_keyword() {
         let rules = Rules::parse(&[PROVIDERS]).unwrap();
-        assert!(rules.len() >= 80, "{}", rules.len());
+        assert!(rules.len() >= 120, "{}", rules.len());
         assert!(rules.always.is_empty());
         let ids: std::collections::BTreeSet<&str> = rules.all.iter().map(|rule| rule.id.as_str()).collect();
         assert_eq!(ids.len(), rules.len(), "ids are not used twice");

@@ -1,4 +1,4 @@
-//! Findings in nested encodings, and the actions for them.
+//! Findings in nested encodings, the actions for them, and the forms of tokens.
 
 use std::sync::{Arc, Mutex};
 
@@ -107,6 +107,12 @@ fn tokens_pass_to_whom_they_are_of_and_examples_pass_anywhere() {
         assert!(in_head(&elsewhere, &head).is_some() && in_head(&scanner, &head).is_some());
     }
     assert!(github.scan_unbounded(token().as_bytes()).is_some(), "in a body it may be shown to others");
+    // In the path, where a provider has it there.
+    let bot = ["/bot123456789:AA", "HdqTcvCH1vGWJxfSeofSAs0K5PALDsawx", "/getMe"].concat();
+    let telegram = scanner.for_target(RequestTarget::new("api.telegram.org", &bot));
+    assert_eq!(in_path(&telegram, &bot), None);
+    assert_eq!(in_path(&elsewhere, &bot).unwrap().rule, "telegram-bot");
+    assert!(telegram.scan_unbounded(bot.as_bytes()).is_some(), "in a message it may be shown to others");
     // An action for the rule itself takes precedence.
     let said = Dlp { actions: [("github-token".to_owned(), Action::Block)].into(), ..Dlp::default() };
     let blocking = Scanner::new(&[], scanner.rules.clone(), Arc::new(Actions::new(&said)));
@@ -143,4 +149,108 @@ fn a_finding_may_be_let_through_by_rule_and_by_fingerprint() {
     assert_eq!(of(warn), (None, vec![KNOWN_SECRET.into(), print.clone()]));
     let allowed = Dlp { allow: vec![print], ..actions(KNOWN_SECRET, Action::Off) };
     assert_eq!(of(allowed), (None, vec![]));
+}
+
+/// The rule of the first token in a text.
+fn first(rules: &Rules, text: &str) -> Option<String> {
+    rules.find(text.as_bytes(), &mut Budget::unbounded(), &mut |_, rule, _| Some(rule.to_owned())).unwrap()
+}
+
+/// Letters that look random, the same each time.
+fn letters(alphabet: &str, count: usize) -> String {
+    let alphabet: Vec<char> = alphabet.chars().collect();
+    let mut state = 88_172_645_463_325_252_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        alphabet[usize::try_from(state >> 33).unwrap() % alphabet.len()]
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+#[test]
+fn newer_forms_of_tokens_are_found_whole() {
+    const HEX: &str = "0123456789abcdef";
+    const LOWER: &str = "abcdefghijklmnopqrstuvwxyz0123456789";
+    const ALL: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    const URL: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    const BECH32: &str = "QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
+    let rules = Rules::providers().unwrap();
+    let jwt = format!("eyJ{}.eyJ{}.{}", letters(ALL, 33), letters(ALL, 180), letters(ALL, 86));
+    for (id, prefix, body) in [
+        ("github-installation-token", "ghs_1234567_", jwt.clone()),
+        ("github-refresh-token", "ghr_", letters(ALL, 76)),
+        ("gitlab-token", "glpat-", format!("{}.01.{}", letters(URL, 60), letters(LOWER, 9))),
+        ("gitlab-token", "glwt-", letters(URL, 20)),
+        ("slack-legacy", "xoxc-", format!("1234567890-1234567890-1234567890-{}", letters(HEX, 64))),
+        ("slack-legacy", "xoxd-", format!("{}%2B{}%3D", letters(ALL, 40), letters(ALL, 40))),
+        ("stripe-key", "sk_live_51", letters(ALL, 180)),
+        ("stripe-key", "sk_org_live_", letters(ALL, 60)),
+        ("openai-key", "sk-service-", format!("{}T3BlbkFJ{}", letters(URL, 58), letters(ALL, 58))),
+        ("google-api-key", "AQ.Ab", letters(ALL, 48)),
+        ("sendinblue-key", "xsmtpsib-", format!("{}-{}", letters(HEX, 64), letters(ALL, 16))),
+        ("crates-io-token", "cio_tp_", letters(ALL, 32)),
+        ("hugging-face-token", "hf_oauth_", jwt.clone()),
+        ("shopify-token", "shptka_", letters(HEX, 32)),
+        ("shopify-token", "prtapi_", letters(HEX, 32)),
+        ("atlassian-token", "ATCTT3xFfG", format!("{}={}", letters(URL, 170), letters(HEX, 8))),
+        ("new-relic-key", "NRIQ-", letters(ALL, 25)),
+        ("new-relic-key", "", format!("{}FFFFNRAL", letters(HEX, 32))),
+        ("sentry-token", "sntryi_", letters(HEX, 64)),
+        ("dropbox-token", "sl.u.", letters(ALL, 600)),
+        ("figma-token", "figp_", letters(ALL, 54)),
+        ("figma-token", "figor_", letters(ALL, 40)),
+        ("linear-key", "lin_oauth_", letters(HEX, 64)),
+        ("atlassian-token", "ATSTT3xFfG", letters(URL, 180)),
+        ("age-secret-key", "AGE-SECRET-KEY-PQ-1", letters(BECH32, 58)),
+        ("alibaba-access-key", "LTAI", letters(ALL, 12)),
+        ("replicate-token", "r8_", letters(URL, 37)),
+        ("supabase-token", "sbp_oauth_", letters(HEX, 40)),
+        ("supabase-secret-key", "sb_secret_", format!("{}_{}", letters(URL, 22), letters(ALL, 8))),
+        ("sonar-token", "sqco_", letters(ALL, 59)),
+        ("posthog-key", "phx_", letters(ALL, 47)),
+        ("posthog-key", "pha_", letters(ALL, 42)),
+        ("buildkite-token", "bkua_", letters(LOWER, 53)),
+        ("buildkite-token", "bkaj_", jwt),
+        ("cloudflare-token", "cfut_", format!("{}{}", letters(ALL, 40), letters(HEX, 8))),
+        ("cloudflare-access-secret", "cfast_", letters(ALL, 48)),
+        ("vercel-token", "vcp_", letters(ALL, 56)),
+        ("grafana-service-account", "glsa_", format!("{}_{}", letters(ALL, 32), letters(HEX, 8))),
+        ("facebook-access-token", "EAAG", letters(ALL, 180)),
+        ("aws-bedrock-key", "bedrock-api-key-", letters(ALL, 300)),
+    ] {
+        let token = [prefix, &body].concat();
+        let text = format!("TOKEN=\"{token}\"\n");
+        let found = rules.find(text.as_bytes(), &mut Budget::unbounded(), &mut |_, rule, found| {
+            Some((rule.to_owned(), String::from_utf8_lossy(found).into_owned()))
+        });
+        assert_eq!(found.unwrap(), Some((id.to_owned(), token)), "{text}");
+    }
+    // By what stands beside it.
+    let square = format!("EAAA{}", letters(ALL, 60));
+    let mailgun = format!("{}-{}-{}", letters(HEX, 32), letters(HEX, 8), letters(HEX, 8));
+    let flow = format!("/workflows/x/invoke?sp=%2Ftriggers&sig={}", letters(ALL, 43));
+    for (id, beside, token) in [
+        ("square-access-token", "SQUARE_ACCESS_TOKEN=", &square),
+        ("mailgun-key", "MAILGUN_API_KEY=", &mailgun),
+        ("discord-webhook", "https://discord.com/api/v10/webhooks/12345678901234567/", &letters(URL, 68)),
+        ("power-automate-webhook", "https://prod-1.westus.logic.azure.com:443", &flow),
+    ] {
+        assert_eq!(first(&rules, &format!("{beside}{token}\n")).as_deref(), Some(id), "{beside}{token}");
+        assert_eq!(first(&rules, &format!("x = {token}\n")), None, "{token}");
+    }
+    // Base64 of a program, and a hash that begins like a token.
+    let program = "EAAMAAEGJzEmJ9UmJ1kGJz0kB7EiF7X4YSItCEEiNFOgPH0AATAMgSIPACEg".repeat(3);
+    for text in [program.replace("EAAM", "EAAX"), format!("r8_{}", letters(URL, 40)), "hf_oauth_scopes".into()] {
+        assert_eq!(first(&rules, &text), None, "{text}");
+    }
+}
+
+#[test]
+fn the_documentation_says_how_many_formats_there_are() {
+    let formats = format!(" {} formats", Rules::providers().unwrap().len());
+    for page in [include_str!("../../README.md"), include_str!("../policy/README.md")] {
+        assert!(page.contains(&formats), "not{formats}");
+    }
 }
