@@ -136,6 +136,9 @@ pub struct Launch {
     pub patch: bool,
     /// Whether a kept bottle is resumed.
     pub resume: bool,
+    /// Whether its agent's home is replaced by the image's.
+    #[serde(default)]
+    pub fresh_home: bool,
     /// The command line that launched it.
     pub invocation: Option<Invocation>,
 }

@@ -9,6 +9,7 @@ pub mod beside;
 mod child;
 pub mod files;
 mod java;
+mod place;
 mod program;
 mod relay;
 mod release;

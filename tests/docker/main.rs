@@ -30,6 +30,9 @@ mod git_gate_forge;
 mod git_gate_gitea;
 mod gvisor;
 mod havoc;
+mod home;
+#[path = "../suites/home.rs"]
+mod home_kept;
 mod images;
 mod npm;
 #[path = "../suites/probe.rs"]

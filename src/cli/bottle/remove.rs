@@ -17,7 +17,7 @@ pub(super) async fn remove_kept(known: &FoundBottle) -> Result<u8, Failure> {
     };
     KeptWorkspace::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();
-    let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
+    let undo = gc::unwind_dead(&engine, id, known.owner(), &[]).await;
     if let Some(left) = crate::report::not_undone(&undo) {
         print_message(&left);
         return Ok(Class::Operation.exit_code());

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::agent::{AgentArgs, PreparedLaunch};
 use super::credentials;
 use super::differences::tell_differences;
+use super::home::{self, KeptHome};
 use super::preflight;
 use super::program;
 use crate::cli::bottle::client::{Client, ClientOptions, SessionEnd};
@@ -85,6 +86,8 @@ pub(in crate::cli) struct ResumedBottle {
     pub(in crate::cli) id: String,
     /// The plan that it was launched with.
     pub(in crate::cli) before: Option<serde_json::Value>,
+    /// How its agent's home begins.
+    pub(super) home: KeptHome,
 }
 
 impl Args {
@@ -135,6 +138,11 @@ pub(in crate::cli) async fn launch(
     for line in preflight::lines(&ready, found.as_ref(), &hooks) {
         print_message(&line);
     }
+    if let (Some(resumed), Ok((engine, _))) = (&resumed, &engine) {
+        for line in home::lines(&resumed.id, &resumed.home, &ready.planned.plan, engine.as_ref()).await {
+            print_message(&line);
+        }
+    }
     if let Some(before) = resumed.as_ref().and_then(|resumed| resumed.before.as_ref())
         && let Ok(after) = serde_json::to_value(&ready.planned.plan)
     {
@@ -177,6 +185,7 @@ pub(in crate::cli) async fn launch(
         drafts: ready.drafts,
         patch: args.agent.patch.is_some(),
         resume: resumed.is_some(),
+        fresh_home: resumed.is_some_and(|resumed| resumed.home == KeptHome::Fresh),
         invocation: Some(Invocation { words, directory: directory.clone(), grants: Some(ready.grants) }),
         directory,
     };
