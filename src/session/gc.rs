@@ -198,13 +198,13 @@ mod tests {
         let engine: Arc<dyn Engine> = Arc::new(FakeEngine::with_any_image());
         let dir = die(&state, "dead-1");
         let session = Session::new("dead-1", &state.owner, engine.clone());
-        for name in ["workspace", "home", "cache"] {
+        for (name, subnet) in [("workspace", "10.213.0.0/24"), ("home", "10.213.1.0/24"), ("cache", "10.213.2.0/24")] {
             let identity = session.identity(crate::engine::labels::Kind::Volume);
             let volume = crate::engine::VolumeSpec { name: format!("dead-1-{name}"), owner: None, identity };
             engine.volume_create(&volume).await.unwrap();
             let network = crate::engine::NetworkSpec {
                 name: volume.name.clone(),
-                subnet: "10.213.0.0/24".parse().unwrap(),
+                subnet: subnet.parse().unwrap(),
                 internal: None,
                 identity: session.identity(crate::engine::labels::Kind::Network),
             };
