@@ -29,7 +29,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
-pub use ask::{approve_push, ask_policy, ask_requests, renew_credentials, restart_sidecar, served_in};
+pub use ask::{approve_push, ask_policy, ask_requests, ask_to_build, renew_credentials, restart_sidecar, served_in};
 pub use cancel::Cancel;
 pub use claim::PLAN_FILE;
 pub use draft::{Draft, Drafts};
@@ -52,7 +52,7 @@ use crate::primitive::{
 };
 use crate::session::exit_record::{self, ExitRecord};
 use crate::session::kept_workspace::{home_volume, workspace_volume};
-use crate::session::{Class, Condition, Failure, KeptWorkspace, Session, StateDir, crash, gc};
+use crate::session::{BottleImages, Class, Condition, Failure, KeptWorkspace, Session, StateDir, crash, gc};
 use crate::workspace::{Seed, patch_text};
 use cancel::FINAL;
 use claim::Claim;
@@ -159,6 +159,12 @@ async fn hold(
                 live(&launch, &state, &claim, credentials, session, events, hub, made, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
             kept = outcome.kept.is_some();
+            if !kept && let Err(error) = BottleImages::remove(bottle.session.engine.as_ref(), &claim.dir.path).await {
+                // The directory stays, by which the next collection finds them.
+                kept = true;
+                let why = format!("remove the images that were built for {}: {error:#}", report.bottle);
+                report.failure.get_or_insert(Failure::new(Class::Operation, why));
+            }
             (report.kept, output) = (outcome.kept, outcome.output);
             if launch.patch
                 && let (Some(seed), Some(left)) = (bottle.seed_now().await, &outcome.workspace)
@@ -271,6 +277,10 @@ async fn open(
         let kept = launch.resume.then(|| KeptWorkspace::of_dead(state, id)).flatten();
         let volumes = kept.map(|kept| kept.volumes()).unwrap_or_default();
         gc::unwind_dead(&engine, id, &state.owner, &volumes).await;
+        if launch.fresh_image {
+            let removed = BottleImages::remove(engine.as_ref(), &claim.dir.path).await;
+            removed.map_err(|error| Failure::new(Class::Operation, format!("remove the image of {id}: {error:#}")))?;
+        }
     }
     let bottles = state.bottles().unwrap_or_default();
     // Objects without a directory, too: the engine may have completed a call after their bottle was removed.

@@ -6,6 +6,7 @@
 //! agent can neither read nor trace it.
 
 pub mod beside;
+pub mod builder;
 mod child;
 pub mod files;
 mod java;

@@ -130,17 +130,22 @@ async fn next(reader: &mut Reader<impl AsyncRead + Unpin>) -> anyhow::Result<Req
 
 fn put(release: &Release) -> anyhow::Result<()> {
     if let Some(ca) = &release.ca {
-        let own = std::fs::read_to_string(OWN_BUNDLE).unwrap_or_default();
-        let all = format!("{own}\n{ca}");
-        write(CA_FILE, ca, 0o644)?;
-        write(BUNDLE_FILE, &all, 0o644)?;
-        write(&format!("{BUNDLE_DIR}/ca-bundle.pem"), &all, 0o644)?;
-        write(JAVA_STORE, super::java::store(&all), 0o644)?;
+        put_certificates(ca)?;
     }
     let env = serde_json::to_string(&release.env)?;
     write(ENV_FILE, &env, 0o600)?;
     let left = release.left.as_deref();
     release.files.iter().try_for_each(|file| place::write(&file.path, file.content.as_bytes(), file.mode, left))
+}
+
+/// Writes the bottle's CA, and the image's own certificates with it, where programs look for them.
+pub(super) fn put_certificates(ca: &str) -> anyhow::Result<()> {
+    let own = std::fs::read_to_string(OWN_BUNDLE).unwrap_or_default();
+    let all = format!("{own}\n{ca}");
+    write(CA_FILE, ca, 0o644)?;
+    write(BUNDLE_FILE, &all, 0o644)?;
+    write(&format!("{BUNDLE_DIR}/ca-bundle.pem"), &all, 0o644)?;
+    write(JAVA_STORE, super::java::store(&all), 0o644)
 }
 
 /// Writes a file into the folder in memory, which is new.

@@ -55,5 +55,5 @@ pub use roles::{RoleName, process};
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
 pub use sidecar::{POLICY_FILE, ServiceOptions, SidecarHandles, service_start, sidecar_start};
-pub use supervise::{Offered, ShownRequest};
+pub use supervise::{BuildStep, ImageOffer, Offered, ShownRequest};
 pub use volume::{VolumeOptions, volume_create};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::unwind::is_kept;
-use super::{KeptWorkspace, StateDir, UndoRow, UnknownEntry, exit_record, queue, recover_exit, unwind};
+use super::{BottleImages, KeptWorkspace, StateDir, UndoRow, UnknownEntry, exit_record, queue, recover_exit, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 use crate::host::sweep_unfinished;
 
@@ -118,6 +118,7 @@ async fn collect_one(
     recover_exit::record_exit(engine, state, bottle, &owner).await;
     let undo = unwind_dead(engine, bottle, &owner, &volumes).await;
     if kept.is_none() && !undo.iter().any(UndoRow::is_left) {
+        BottleImages::remove(engine.as_ref(), &dir.path).await?;
         dir.remove().with_context(|| format!("remove {}", dir.path.display()))?;
     }
     Ok(Some(Collected { bottle: bottle.to_owned(), undo }))

@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::{KeptWorkspace, Record, SessionDir, StateDir, UndoOutcome, recover_exit, unwind};
+use super::{BottleImages, KeptWorkspace, Record, SessionDir, StateDir, UndoOutcome, recover_exit, unwind};
 use crate::engine::choice::connect;
 
 /// The role's name on the command line.
@@ -130,10 +130,13 @@ async fn reap(args: &ReaperArgs) -> anyhow::Result<()> {
                 });
                 match failed {
                     None if !kept.is_empty() || !readable => return Ok(()),
-                    None => {
-                        super::dir::remove(&state.bottle(id))?;
-                        return Ok(());
-                    }
+                    None => match BottleImages::remove(engine.as_ref(), &state.bottle(id)).await {
+                        Ok(()) => {
+                            super::dir::remove(&state.bottle(id))?;
+                            return Ok(());
+                        }
+                        Err(error) => last = format!("{error:#}"),
+                    },
                     Some(why) => last = why,
                 }
             }

@@ -10,6 +10,7 @@ mod asks;
 mod audit_full;
 mod bottles;
 mod bridge;
+mod capability;
 mod claude;
 #[path = "../suites/cli.rs"]
 mod cli;

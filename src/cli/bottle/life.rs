@@ -174,8 +174,12 @@ fn left(id: &str, signal: i32) -> u8 {
 }
 
 pub(in crate::cli) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
-    let known = FoundBottle::living(&args.bottle).await?;
-    end(&known).await
+    stop_bottle(&args.bottle).await
+}
+
+/// Stops a running bottle.
+pub(in crate::cli) async fn stop_bottle(id: &str) -> Result<u8, Failure> {
+    end(&FoundBottle::living(id).await?).await
 }
 
 /// Ends a bottle and waits until it is gone.

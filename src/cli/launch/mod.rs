@@ -6,6 +6,7 @@ mod differences;
 pub(super) mod egress;
 mod git;
 mod home;
+mod image;
 mod preflight;
 pub(super) mod program;
 pub(super) mod resume;

@@ -5,12 +5,13 @@ use std::ffi::OsString;
 use clap::{Parser, Subcommand};
 
 use super::home::KeptHome;
+use super::image::KeptImage;
 use super::run;
 use crate::cli::bottle::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::engine::labels::Kind;
 use crate::primitive::HomeOrigin;
-use crate::session::{Class, Failure, KeptWorkspace};
+use crate::session::{BottleImages, Class, Failure, KeptWorkspace};
 
 /// What `resume` takes.
 #[derive(clap::Args)]
@@ -23,6 +24,9 @@ pub(in crate::cli) struct Args {
     /// Start with the image's home, and remove the one that the agent has left
     #[arg(long)]
     fresh_home: bool,
+    /// Use the image of the plan, and remove the one that was built for this bottle
+    #[arg(long)]
+    fresh_image: bool,
     /// Launch the bottle and return at once
     #[arg(short, long)]
     detach: bool,
@@ -41,6 +45,12 @@ struct RecordedCommand {
 #[derive(Subcommand)]
 enum Launch {
     Run(Box<run::Args>),
+}
+
+/// Launches a kept bottle again in the background, without asking.
+pub(in crate::cli) async fn in_background(bottle: &str) -> Result<u8, Failure> {
+    let (bottle, prompt) = (bottle.to_owned(), None);
+    main(&Args { bottle, prompt, fresh_home: false, fresh_image: false, detach: true, yes: true }).await
 }
 
 pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
@@ -64,6 +74,14 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
         Some(name) if has(name) => KeptHome::Left(HomeOrigin::read(&known.state.bottle(id))),
         Some(_) | None => KeptHome::Gone,
     };
+    let image = match BottleImages::read(&known.state.bottle(id)) {
+        _ if args.fresh_image => KeptImage::Fresh,
+        Ok(images) => images.current.map_or(KeptImage::Plan, KeptImage::Built),
+        Err(error) => {
+            return Err(Failure::new(Class::Internal, format!("resume {id}: {error}"))
+                .hint(format!("`bottler resume {id} --fresh-image` uses the image of the plan")));
+        }
+    };
     let broken = || Failure::new(Class::Internal, format!("the record of {id} does not say how it was launched"));
     let invocation = known.record.invocation.clone().ok_or_else(broken)?;
     std::env::set_current_dir(&invocation.directory)
@@ -75,5 +93,5 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     };
     run.override_for_resume(args.prompt.clone(), args.detach, args.yes);
     let before = known.plan().ok().and_then(|plan| serde_json::to_value(plan).ok());
-    run::launch(*run, invocation.words, Some(run::ResumedBottle { id: id.clone(), before, home })).await
+    run::launch(*run, invocation.words, Some(run::ResumedBottle { id: id.clone(), before, home, image })).await
 }

@@ -39,12 +39,15 @@ pub(super) fn summary(one: &ShownRequest) -> String {
         }
         Wish::Credential { name, host } => format!("credential {name} for {host}"),
         Wish::Git { repository, reference, .. } => format!("git push to {repository}  {reference}"),
+        Wish::Capability { packages, dockerfile } if packages.is_empty() => {
+            format!("image  {}", dockerfile.lines().next().unwrap_or_default())
+        }
         Wish::Capability { packages, .. } => format!("packages {}", packages.join(" ")),
     };
     let warned = match &one.candidate {
         Some(Offered::Entry(candidate)) => !candidate.warnings.is_empty() || !candidate.credentials.is_empty(),
-        // What was found is what the gate is there for.
-        Some(Offered::Push(_)) => true,
+        // What was found is what the gate is there for; steps run as root.
+        Some(Offered::Push(_) | Offered::Image(_)) => true,
         None => false,
     };
     format!("{}{}", if warned { "! " } else { "" }, escaped(&what, SHORT))
@@ -99,6 +102,15 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
             let single = if candidate.exact { "once, " } else { "" };
             say("grant for", format!("{single}a time, this bottle, always"));
         }
+        (Some(Offered::Image(offer)), _) => {
+            say("builds on", escaped(&offer.base, LONG));
+            // Nothing is left out of what is run.
+            for step in &offer.steps {
+                say("step", escaped(&step.to_string(), usize::MAX));
+            }
+            say("runs", "as root in a container of the bottle, with its policy and without its credentials".to_owned());
+            say("grant for", "this bottle, from its next launch on".to_owned());
+        }
         (Some(Offered::Push(offer)), _) => {
             // Nothing is left out of what is released.
             for reason in &offer.reasons {
@@ -142,6 +154,7 @@ pub(super) fn commands(one: &ShownRequest) -> String {
     match &one.hash {
         Some(hash) => {
             let scopes = match &one.candidate {
+                Some(Offered::Image(_)) => "--restart",
                 Some(offered) if !offered.fits_time() => "--once | --bottle",
                 Some(offered) if !offered.fits_once() => "--for 10m | --bottle | --always",
                 _ => "--once | --for 10m | --bottle | --always",

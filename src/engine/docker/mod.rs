@@ -25,8 +25,8 @@ use self::endpoint::Endpoint;
 use super::labels;
 use super::{
     Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
-    ExecSpec, Filter, ImageBuild, ImageFound, ImageLayer, NetworkSpec, Object, Output, Product, Progress, Removal,
-    Result, Streams, TerminalSize, VolumeSpec,
+    ExecSpec, Filter, ImageBuild, ImageCommit, ImageFound, ImageLayer, NetworkSpec, Object, Output, Product, Progress,
+    Removal, Result, Streams, TerminalSize, VolumeSpec,
 };
 
 /// The oldest API bottler works with: Docker 20.10.
@@ -201,6 +201,20 @@ impl Engine for DockerEngine {
             Ok(())
         };
         call("pull image", reference, BUILD, read).await
+    }
+
+    fn commits(&self) -> bool {
+        self.product() == Product::Docker
+    }
+
+    async fn image_commit(&self, commit: &ImageCommit) -> Result<String> {
+        let operation = "make an image of";
+        let base = call(operation, &commit.container, LOOK, self.docker.inspect_image(&commit.config_of)).await?;
+        let (repository, tag) = commit.reference.split_once(':').unwrap_or((&commit.reference, "latest"));
+        let options = query::CommitContainerOptionsBuilder::new();
+        let options = options.container(&commit.container).repo(repository).tag(tag).pause(true).build();
+        let config = request::committed(base.config.unwrap_or_default(), commit);
+        Ok(call(operation, &commit.container, BUILD, self.docker.commit_container(options, config)).await?.id)
     }
 
     async fn image_cache(&self) -> Result<Vec<String>> {

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
 use super::channel::Channel;
-use super::container::{account, container, create, relays};
+use super::container::{account, container, create, note_build_base, relays};
 use super::home;
 use super::provisions::Provisions;
 use crate::engine::labels::{Identity, Kind};
@@ -248,6 +248,7 @@ pub fn run_agent(
             }
             spec.mounts.push(home.mount);
         }
+        note_build_base(&context, &plan, built, &serving).await?;
         let id = create(&context, spec).await?;
         context.events.tell(Event::AgentCreated { container: id.clone() });
         Ok(id)
