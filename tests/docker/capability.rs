@@ -15,14 +15,13 @@ use crate::support::origin::{Origin, docker};
 use crate::support::process::{Done, World, wait_for};
 
 const REPOSITORY: &str = "repo.example.com";
-const IMAGE: &str = "bottler-test:capability";
 const SECRET: &str = "s3cr3t-value-of-the-key";
 
 /// An image whose packages come from the test's repository; removed when dropped.
-struct Image;
+struct Image(&'static str);
 
 impl Image {
-    fn build() -> Self {
+    fn build(name: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let text = format!(
             "FROM {DEBIAN}\nENV FLAVOUR=plain\nUSER 1000:1000\nCMD [\"sh\"]\nUSER 0\n\
@@ -30,14 +29,14 @@ impl Image {
              USER 1000:1000\n"
         );
         std::fs::write(folder.path().join("Dockerfile"), text).unwrap();
-        docker(&["build", "-q", "-t", IMAGE, folder.path().to_str().unwrap()]);
-        Self
+        docker(&["build", "-q", "-t", name, folder.path().to_str().unwrap()]);
+        Self(name)
     }
 }
 
 impl Drop for Image {
     fn drop(&mut self) {
-        let _ = Command::new("docker").args(["rmi", "-f", IMAGE]).output();
+        let _ = Command::new("docker").args(["rmi", "-f", self.0]).output();
     }
 }
 
@@ -83,12 +82,13 @@ struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    fn launch(world: &'a World, folder: &'a Path, id: &'static str) -> (Self, Origin) {
+    fn launch(world: &'a World, folder: &'a Path, id: &'static str, image: &Image) -> (Self, Origin) {
+        let image = image.0;
         repository(folder);
         let manifest = format!(
             "bottles:
   dev:
-    image: {IMAGE}
+    image: {image}
     supervise: true
     env: {{COLOUR: green}}
     credentials: [{{name: key, source: 'env:TEST_KEY', env: TEST_KEY, hosts: [{{host: {REPOSITORY}, slot: bearer}}]}}]
@@ -157,10 +157,10 @@ agents:
 fn promise_19_a_package_is_asked_for_shown_built_and_there_after_the_resume() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     Debian::import();
-    let _image = Image::build();
-    let (asked, origin) = Asked::launch(&world, folder.path(), "packages");
+    let image = Image::build("bottler-test:packages");
+    let (asked, origin) = Asked::launch(&world, folder.path(), "packages", &image);
     asked.inside("echo session > ~/.session; echo work > made");
-    let base = docker(&["image", "inspect", "--format", "{{.Id}}", IMAGE]).trim().to_owned();
+    let base = docker(&["image", "inspect", "--format", "{{.Id}}", image.0]).trim().to_owned();
 
     // What cannot be built is refused at once, with the reason.
     for (arguments, why) in [
@@ -230,6 +230,7 @@ fn promise_19_a_package_is_asked_for_shown_built_and_there_after_the_resume() {
     {
         assert!(resumed.stderr.contains(words), "{words}: {}", resumed.stderr);
     }
+    assert!(!resumed.stderr.contains("hides"), "{}", resumed.stderr);
     assert_eq!(asked.inside("made-tool; cat ~/.session made"), "made-tool runs\nsession\nwork\n");
     assert_eq!(asked.inside("cat /usr/share/made-tool/by; stat -c %u:%g /usr/share/made-tool"), "0\n33:33\n");
     assert_eq!(asked.inside("cat /made; echo $FLAVOUR/$TASTE/$COLOUR"), "made-tool runs\nsweet/very good/green\n");
@@ -251,8 +252,8 @@ fn promise_19_a_package_is_asked_for_shown_built_and_there_after_the_resume() {
 fn a_step_that_fails_grants_nothing_and_what_is_built_goes_with_its_bottle() {
     let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
     Debian::import();
-    let _image = Image::build();
-    let (asked, origin) = Asked::launch(&world, folder.path(), "steps");
+    let image = Image::build("bottler-test:steps");
+    let (asked, origin) = Asked::launch(&world, folder.path(), "steps", &image);
     let failing = json!({
         "reason": "r",
         "dockerfile": "RUN printf \"about to fail\\\\033[2J\\\\n\"; curl -sS -f http://other.example.com/x && false"

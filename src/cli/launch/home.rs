@@ -1,7 +1,7 @@
 //! What the summary of a resumed bottle says about its agent's home.
 
 use crate::engine::Engine;
-use crate::plan::{ImagePlan, LaunchPlan};
+use crate::plan::ImagePlan;
 use crate::primitive::{HomeOrigin, build_reference};
 use crate::report::printable;
 
@@ -19,8 +19,8 @@ pub(super) enum KeptHome {
     Fresh,
 }
 
-/// The lines of the summary.
-pub(super) async fn lines(id: &str, home: &KeptHome, plan: &LaunchPlan, engine: &dyn Engine) -> Vec<String> {
+/// The lines of the summary. `image` is the plan's, if the bottle has that. An image that was built for the bottle is not compared: below its steps it has the same home.
+pub(super) async fn lines(id: &str, home: &KeptHome, image: Option<&ImagePlan>, engine: &dyn Engine) -> Vec<String> {
     let mut lines = Vec::new();
     let mut say = |name: &str, text: String| lines.push(printable(&format!("{name:<12}{text}")));
     match home {
@@ -29,8 +29,8 @@ pub(super) async fn lines(id: &str, home: &KeptHome, plan: &LaunchPlan, engine: 
         KeptHome::Left(origin) => {
             say("home", "as the agent left it".to_owned());
             let place = origin.as_ref().map_or("its place", |origin| origin.path.as_str());
-            if let Some(origin) = origin
-                && let Some(how) = changed(&plan.image, &origin.image, engine).await
+            if let (Some(origin), Some(image)) = (origin, image)
+                && let Some(how) = changed(image, &origin.image, engine).await
             {
                 say("", format!("{how}: the home hides what the new image has in {place}"));
                 say("", format!("`bottler resume {id} --fresh-home` starts with the image's home"));

@@ -50,7 +50,8 @@ enum Launch {
 /// Launches a kept bottle again in the background, without asking.
 pub(in crate::cli) async fn in_background(bottle: &str) -> Result<u8, Failure> {
     let (bottle, prompt) = (bottle.to_owned(), None);
-    main(&Args { bottle, prompt, fresh_home: false, fresh_image: false, detach: true, yes: true }).await
+    let args = Args { bottle, prompt, fresh_home: false, fresh_image: false, detach: true, yes: true };
+    Box::pin(main(&args)).await
 }
 
 pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {

@@ -148,7 +148,8 @@ pub(in crate::cli) async fn launch(
         for line in image::lines(&resumed.id, &resumed.image, engine.as_ref()).await? {
             print_message(&line);
         }
-        for line in home::lines(&resumed.id, &resumed.home, &ready.planned.plan, engine.as_ref()).await {
+        let own = (!matches!(resumed.image, KeptImage::Built(_))).then_some(&ready.planned.plan.image);
+        for line in home::lines(&resumed.id, &resumed.home, own, engine.as_ref()).await {
             print_message(&line);
         }
     }

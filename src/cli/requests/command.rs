@@ -172,7 +172,7 @@ async fn restart(bottle: &str) -> Result<u8, Failure> {
     if code != 0 {
         return Ok(code);
     }
-    resume::in_background(bottle).await
+    Box::pin(resume::in_background(bottle)).await
 }
 
 fn told(shown: &ShownRequest, format: Format, text: &str) -> Result<u8, Failure> {

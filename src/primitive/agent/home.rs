@@ -18,7 +18,7 @@ use crate::primitive::bottle::Bottle;
 use crate::primitive::event::Event;
 use crate::primitive::handle::{HomeSource, ImageInfo};
 use crate::session::kept_workspace::home_volume;
-use crate::session::{Class, Failure, ScriptLocation};
+use crate::session::{BottleImages, Class, Failure, ScriptLocation};
 
 /// The file in a bottle's directory that says where its agent's home comes from.
 const FILE: &str = "home.json";
@@ -109,7 +109,13 @@ pub(super) async fn mounted(
 /// Says that the home of an earlier launch hides what another image has there. The summary before the launch says so
 /// where it can tell; an image that is built or pulled is known only now.
 fn compare(bottle: &Bottle, image: &ImageInfo) {
-    let Some(origin) = bottle.host.staging.as_deref().and_then(HomeOrigin::read) else { return };
+    let Some(directory) = bottle.host.staging.as_deref() else { return };
+    let Some(origin) = HomeOrigin::read(directory) else { return };
+    // One that was built for this bottle has the same home below its steps.
+    let images = BottleImages::read(directory).unwrap_or_default();
+    if images.current.is_some_and(|current| current.reference == bottle.plan.image.source) {
+        return;
+    }
     let id = &bottle.session.id;
     let hint = format!("`bottler resume {id} --fresh-home` starts with the image's");
     if origin.path != image.home {

@@ -252,12 +252,14 @@ fn await_deadline(bottle: &Arc<Bottle>, id: &str) {
 
 /// Whether a text of a request holds a secret of the bottle, or the value of a credential.
 fn holds_secret(bottle: &Bottle, wish: &Wish, reason: &str) -> bool {
-    let wish = json!(wish);
     let (secrets, credentials) = (bottle.secrets.all(), bottle.credentials());
     let secrets = secrets.iter().map(|secret| secret.value.as_str());
-    // A placeholder would be put into requests of a build, in which the agent has none.
-    let values = credentials.iter().flat_map(|credential| [credential.value.as_str(), credential.placeholder.as_str()]);
+    // In requests of a build, in which the agent has no placeholders, egress would put values in for them.
+    let builds = matches!(wish, Wish::Capability { .. });
+    let placeholders = credentials.iter().filter(|_| builds).map(|credential| credential.placeholder.as_str());
+    let values = credentials.iter().map(|credential| credential.value.as_str()).chain(placeholders);
     let mut all = secrets.chain(values).filter(|value| value.len() >= MIN_SECRET);
+    let wish = json!(wish);
     all.any(|value| reason.contains(value) || has_text(&wish, value))
 }
 

@@ -90,7 +90,7 @@ async fn made(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer) -> Result
         commit(bottle, &container, request, offer, env).await
     };
     let built = tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
-        Err(failed(request, &format!("its steps were not done within {} min", PATIENCE.as_secs() / 60)))
+        Err(failed(request, format!("its steps were not done within {} min", PATIENCE.as_secs() / 60)))
     });
     // Without it there is nothing to kill.
     let removed = engine.container_remove(&container).await;
@@ -113,7 +113,7 @@ async fn start(bottle: &Bottle, container: &str, request: &str) -> Result<(), Fa
                 return Ok(());
             }
         }
-        Err(failed(request, &format!("its container has ended: {}", plain(&said))))
+        Err(failed(request, format!("its container has ended: {}", plain(&said))))
     };
     tokio::time::timeout(START, ready).await.unwrap_or_else(|_| Err(failed(request, "its container does not start")))
 }
@@ -161,7 +161,7 @@ async fn run_all(
         let code = engine.exec_exit_code(&exec).await?;
         if code != 0 {
             let why = format!("step {} failed with exit code {code}: {}", number + 1, plain(&step.to_string()));
-            let failure = last.lines().fold(failed(request, &why), |failure, line| failure.cause(line));
+            let failure = last.lines().fold(failed(request, &why), Failure::cause);
             return Err(refused_since(bottle, began).into_iter().fold(failure, Failure::cause));
         }
     }
