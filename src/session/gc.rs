@@ -226,6 +226,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_images_of_a_dead_bottle_go_with_it_and_are_not_forgotten_while_they_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        let fake = FakeEngine::with_any_image();
+        let engine: Arc<dyn Engine> = Arc::new(fake.clone());
+        let dir = die(&state, "dead-1");
+        BottleImages::default().note("bottler-kept/dead-1:1", &dir.path).unwrap();
+        drop(dir);
+        fake.strike("image_remove", 1, crate::engine::fake::Fault::FailsBefore);
+        let done = collect(&engine, "unix:///x", &state, false).await.unwrap();
+        assert!(fake.has_struck() && done.troubles.len() == 1, "{:?}", done.troubles);
+        assert_eq!(state.bottles().unwrap(), ["dead-1"]);
+        fake.strike("image_remove", 1, crate::engine::fake::Fault::Passes);
+        let done = collect(&engine, "unix:///x", &state, false).await.unwrap();
+        assert!(fake.has_struck() && done.troubles.is_empty(), "{:?}", done.troubles);
+        assert_eq!(state.bottles().unwrap(), Vec::<String>::new());
+    }
+
+    #[tokio::test]
     async fn what_a_record_proves_is_collected_under_its_own_owner() {
         let folder = tempfile::tempdir().unwrap();
         let before = StateDir::at(folder.path()).unwrap();

@@ -274,13 +274,22 @@ fn a_step_that_fails_grants_nothing_and_what_is_built_goes_with_its_bottle() {
     });
     assert_eq!(first["status"], "rejected", "{first}");
 
+    // Who the agent runs as, and where its home is, is not for steps to say.
+    let moved = json!({ "reason": "r", "dockerfile": "RUN sed -i s,/home/agent,/srv/other, /etc/passwd" });
+    asked.ask(&moved, "r2", |hash| {
+        let failed = asked.operator(&["approve", "r2", "--hash", hash]);
+        assert!(failed.code() != 0 && failed.stderr.contains("or its home"), "{}", failed.stderr);
+        assert_eq!((asked.containers(), asked.images()), (vec![], vec![]));
+        assert_eq!(asked.operator(&["reject", "r2"]).code(), 0);
+    });
+
     // While one is built, others are answered, and it is built once.
     let slow = json!({ "reason": "r", "dockerfile": format!("RUN echo one > /one; curl -sS http://{REPOSITORY}/page; sleep 4") });
-    asked.ask(&slow, "r2", |hash| {
+    asked.ask(&slow, "r3", |hash| {
         std::thread::scope(|scope| {
-            let builds = scope.spawn(|| asked.operator(&["approve", "r2", "--hash", hash]));
+            let builds = scope.spawn(|| asked.operator(&["approve", "r3", "--hash", hash]));
             wait_for("the build", || (!asked.containers().is_empty()).then_some(()));
-            let twice = asked.operator(&["approve", "r2", "--hash", hash]);
+            let twice = asked.operator(&["approve", "r3", "--hash", hash]);
             assert!(twice.code() != 0 && twice.stderr.contains("being built"), "{}", twice.stderr);
             let other = call(&world, asked.id, "request_status", &json!({ "id": "r1" }));
             assert_eq!(other["status"], "rejected");
@@ -290,8 +299,8 @@ fn a_step_that_fails_grants_nothing_and_what_is_built_goes_with_its_bottle() {
     });
     // The next one begins with it, and the operator has the bottle launched again at once.
     let next = json!({ "reason": "r", "dockerfile": "RUN cat /one > /two" });
-    asked.ask(&next, "r3", |hash| {
-        let approved = asked.operator(&["approve", "r3", "--hash", hash, "--restart"]);
+    asked.ask(&next, "r4", |hash| {
+        let approved = asked.operator(&["approve", "r4", "--hash", hash, "--restart"]);
         assert_eq!(approved.code(), 0, "{}", approved.stderr);
     });
     drop(origin);
@@ -316,7 +325,7 @@ fn a_step_that_fails_grants_nothing_and_what_is_built_goes_with_its_bottle() {
         });
         let approving = scope.spawn({
             let (asked, hash) = (&asked, hash);
-            move || asked.operator(&["approve", "r4", "--hash", &hash])
+            move || asked.operator(&["approve", "r5", "--hash", &hash])
         });
         wait_for("the build", || (!asked.containers().is_empty()).then_some(()));
         for pid in world.processes("holder") {

@@ -6,7 +6,6 @@ mod list;
 mod request;
 mod transport;
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -496,15 +495,9 @@ fn found(image: bollard::models::ImageInspect) -> ImageFound {
         command: command.collect(),
         user: config.user.unwrap_or_default(),
         workdir: config.working_dir.unwrap_or_default(),
-        env: variables(&config.env.unwrap_or_default()),
+        env: request::variables(&config.env.unwrap_or_default()),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
     }
-}
-
-/// Variables as an image has them: `NAME=value`.
-fn variables(lines: &[String]) -> BTreeMap<String, String> {
-    let pairs = lines.iter().filter_map(|line| line.split_once('='));
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn streams(

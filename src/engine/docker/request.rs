@@ -184,10 +184,16 @@ fn capabilities(spec: &ContainerSpec) -> Vec<String> {
     configures.into_iter().chain(spec.capabilities.iter().copied()).map(str::to_owned).collect()
 }
 
+/// Variables as an image has them: `NAME=value`.
+pub(super) fn variables(lines: &[String]) -> BTreeMap<String, String> {
+    let pairs = lines.iter().filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
 /// An image's configuration for one that is made of a container. What is absent or empty here is taken from the container
 /// (moby, `daemon/commit.go`), whose entry point and check are bottler's.
 pub(super) fn committed(base: api::ImageConfig, commit: &ImageCommit) -> api::ContainerConfig {
-    let mut env: BTreeMap<String, String> = super::variables(&base.env.unwrap_or_default());
+    let mut env: BTreeMap<String, String> = variables(&base.env.unwrap_or_default());
     env.extend(commit.env.clone());
     let labels = base.labels.unwrap_or_default().into_iter().chain(commit.labels.clone());
     api::ContainerConfig {

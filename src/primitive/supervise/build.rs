@@ -5,6 +5,7 @@
 //!   log. It has none of the agent's variables, credentials, placeholders, files, volumes and other sidecars.
 //! * Its steps run as root, because package managers do, with the capabilities that those need and no others.
 //! * It has the agent's bounds, and a time limit.
+//! * The agent runs as the same user in it, with the same home.
 //! * A failure at any point leaves neither the container nor an image that nobody has written down.
 
 use std::sync::Arc;
@@ -87,7 +88,7 @@ async fn made(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer) -> Result
     let work = async {
         start(bottle, &container, request).await?;
         let env = run_all(bottle, base, &container, request, &offer.steps).await?;
-        commit(bottle, &container, request, offer, env).await
+        commit(bottle, base, &container, request, offer, env).await
     };
     let built = tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
         Err(failed(request, format!("its steps were not done within {} min", PATIENCE.as_secs() / 60)))
@@ -181,6 +182,7 @@ fn refused_since(bottle: &Bottle, began: u64) -> Vec<String> {
 /// Makes an image of the container, under a reference that is written down first.
 async fn commit(
     bottle: &Bottle,
+    base: &BuildBase,
     container: &str,
     request: &str,
     offer: &ImageOffer,
@@ -202,7 +204,19 @@ async fn commit(
         env: env.into_iter().collect(),
         labels: emptied.into_iter().chain(labels).collect(),
     };
-    let made = bottle.session.engine.image_commit(&commit).await?;
+    let engine = &bottle.session.engine;
+    let made = engine.image_commit(&commit).await?;
+    let found = engine.image_find(&made).await?.ok_or_else(|| failed(request, "the engine does not have it"))?;
+    // As the next launch does. Whoever the agent runs as by name, and where its home is, is written in the image.
+    let source = bottle.host.images.source();
+    let next = source.layer(&bottle.session, &found, &bottle.plan.agent.user, bottle.plan.gvisor).await?;
+    images.note(&next.tag, directory).map_err(|error| failed(request, &error))?;
+    if Some(next.account) != base.image.account || next.home != base.image.home {
+        for reference in [&next.tag, &reference] {
+            let _ = engine.image_remove(reference).await;
+        }
+        return Err(failed(request, "its steps change the user that the agent runs as, or its home"));
+    }
     let steps = offer.steps.iter().map(ToString::to_string).collect();
     Ok(BuiltImage { reference, id: made, base: offer.base.clone(), steps })
 }
