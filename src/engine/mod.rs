@@ -70,6 +70,16 @@ pub trait Engine: Send + Sync {
     async fn image_build(&self, build: &ImageBuild, progress: &Progress<'_>) -> Result<()>;
     /// Pulls an image by reference, telling each line of the engine's progress.
     async fn image_pull(&self, reference: &str, progress: &Progress<'_>) -> Result<()>;
+    /// Whether it can make images of containers.
+    fn commits(&self) -> bool {
+        false
+    }
+    /// Makes an image of what a container has written; its id.
+    async fn image_commit(&self, commit: &ImageCommit) -> Result<String> {
+        let (operation, object) = ("make an image of", commit.container.clone());
+        let message = "this engine makes no images of containers".to_owned();
+        Err(EngineError { operation, object, kind: ErrorKind::Other, message })
+    }
     /// The references of all cached images.
     async fn image_cache(&self) -> Result<Vec<String>>;
     /// Removes an image by reference.

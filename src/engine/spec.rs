@@ -137,6 +137,21 @@ pub struct ImageBuild {
     pub labels: BTreeMap<String, String>,
 }
 
+/// An image to make of what a container has written.
+#[derive(Debug, Clone)]
+pub struct ImageCommit {
+    /// The container.
+    pub container: String,
+    /// The id of the image whose configuration it gets.
+    pub config_of: String,
+    /// The reference it gets: `repository:tag`.
+    pub reference: String,
+    /// Variables in addition to that image's.
+    pub env: BTreeMap<String, String>,
+    /// Labels in addition to that image's.
+    pub labels: BTreeMap<String, String>,
+}
+
 /// A network to create.
 #[derive(Debug, Clone)]
 pub struct NetworkSpec {
@@ -297,6 +312,8 @@ pub struct ContainerSpec {
     pub auto_remove: bool,
     /// Whether it never starts, and files are only copied into it and out of it: then there is nothing to bound.
     pub never_starts: bool,
+    /// What its root may do, by the names of capabilities(7) without `CAP_`; nothing where it is empty.
+    pub capabilities: Vec<&'static str>,
     /// Its bounds.
     pub resources: Resources,
     /// Its labels.
@@ -338,6 +355,7 @@ impl ContainerSpec {
             disk: None,
             auto_remove: false,
             never_starts: false,
+            capabilities: Vec::new(),
             resources,
             identity,
         }

@@ -6,12 +6,15 @@ use std::time::Duration;
 
 use super::{FromHolder, Receiver, RequestAction, ToHolder, Wire, reach, split};
 use crate::policy::{Change, LivePolicy};
-use crate::primitive::ShownRequest;
+use crate::primitive::{Event, ShownRequest};
 use crate::session::{Class, Failure};
 use crate::sidecar::git_gate::Approval;
 
 /// How long a response may take: the holder waits for egress, and sends a change to it again if necessary.
 const PATIENCE: Duration = Duration::from_secs(45);
+
+/// How long the answer to an approval may take: an image may be built for it.
+const PATIENCE_OF_BUILD: Duration = Duration::from_mins(25);
 
 /// The file in a nested bottle's directory that contains the id of the outermost bottle.
 pub(super) const WITHIN: &str = "within";
@@ -45,9 +48,41 @@ pub async fn renew_credentials(
 /// # Errors
 /// No holder listens or responds, or the decision is not possible.
 pub async fn ask_requests(bottle: &str, directory: &Path, action: RequestAction) -> Result<Vec<ShownRequest>, Failure> {
+    ask_requests_telling(bottle, directory, action, PATIENCE, |_| ()).await
+}
+
+/// Approves a request, and tells each line of the progress of a build.
+///
+/// # Errors
+/// No holder listens or responds, or the approval is not possible.
+pub async fn ask_to_build(
+    bottle: &str,
+    directory: &Path,
+    action: RequestAction,
+    told: impl Fn(&str),
+) -> Result<Vec<ShownRequest>, Failure> {
+    ask_requests_telling(bottle, directory, action, PATIENCE_OF_BUILD, told).await
+}
+
+async fn ask_requests_telling(
+    bottle: &str,
+    directory: &Path,
+    action: RequestAction,
+    patience: Duration,
+    told: impl Fn(&str),
+) -> Result<Vec<ShownRequest>, Failure> {
     let question = ToHolder::Requests { bottle: bottle.to_owned(), action };
-    let answer = |said| if let FromHolder::Requests(answer) = said { Some(*answer) } else { None };
-    ask(bottle, directory, &question, answer).await
+    let answer = |said| match said {
+        FromHolder::Requests(answer) => Some(*answer),
+        FromHolder::Event { event, .. } => {
+            if let Event::Progress(line) = *event {
+                told(&line);
+            }
+            None
+        }
+        _ => None,
+    };
+    ask_within(bottle, directory, &question, patience, answer).await
 }
 
 /// Restarts a dead sidecar of a bottle, and waits until it is ready.
@@ -82,6 +117,16 @@ async fn ask<T>(
     question: &ToHolder,
     answer: impl Fn(FromHolder) -> Option<Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    ask_within(bottle, directory, question, PATIENCE, answer).await
+}
+
+async fn ask_within<T>(
+    bottle: &str,
+    directory: &Path,
+    question: &ToHolder,
+    patience: Duration,
+    answer: impl Fn(FromHolder) -> Option<Result<T, Failure>>,
+) -> Result<T, Failure> {
     let failed = |why: String| Failure::new(Class::Operation, format!("ask the holder of {bottle}: {why}"));
     let stream = reach(&served_in(directory)).await.map_err(|error| failed(error.to_string()))?;
     let (mut from, to): (Receiver<FromHolder>, Wire) = split(stream);
@@ -101,5 +146,5 @@ async fn ask<T>(
             }
         }
     };
-    tokio::time::timeout(PATIENCE, answered).await.map_err(|_| failed("it does not answer".to_owned()))?
+    tokio::time::timeout(patience, answered).await.map_err(|_| failed("it does not answer".to_owned()))?
 }

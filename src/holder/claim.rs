@@ -58,6 +58,7 @@ impl Claim {
             launched,
             owner: None,
             keeps: None,
+            keeps_home: None,
             invocation: None,
         }
     }

@@ -9,6 +9,7 @@ use crate::lua::{Program, Vm};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::{Bottle, Event, WorkspaceSource, release, watch, workspace};
 use crate::session::exit_record::OutputChunk;
+use crate::session::kept_workspace::home_volume;
 use crate::session::queue::acquire_teardown;
 use crate::session::{Class, Defer, Failure, KeptWorkspace, UndoRow, unwind};
 use crate::workspace::{Fetched, Snapshot, changes, outstanding};
@@ -79,8 +80,8 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
         output = output(bottle, exit_code.is_some()) => output,
         () = cancel.reached(2) => Vec::new(),
     };
-    let volume = kept.as_ref().map(|kept| kept.volume.clone());
-    let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel, volume.as_deref()).await;
+    let volumes = kept.as_ref().map(KeptWorkspace::volumes).unwrap_or_default();
+    let undo = unwind_or_leave(bottle, vm.as_ref().ok(), cancel, &volumes).await;
     LaunchOutcome { exit_code, failure, undo, workspace, kept, output }
 }
 
@@ -91,20 +92,23 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
     let host = bottle.host();
     let directory = host.staging.as_ref()?;
     let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
-    let volume = bottle.workspace_volume();
+    let unknown = |why: &str| {
+        let home = host.home.map(|_| home_volume(&bottle.session.id));
+        KeptWorkspace::unknown(&bottle.workspace_volume(), why).with_home(home)
+    };
     let resumed = matches!(host.workspace, Some(WorkspaceSource::KeptWorkspace(_)));
     let policy = if resumed { Keep::Always } else { bottle.plan.keep };
     if resumed && !bottle.is_released() {
         // An earlier launch kept it, and this one has not touched it.
         let known = KeptWorkspace::read(directory);
-        return Some(known.unwrap_or_else(|| KeptWorkspace::unknown(&volume, "it could not be resumed")));
+        return Some(known.unwrap_or_else(|| unknown("it could not be resumed")));
     }
     if !copied || policy == Keep::Never || !bottle.is_released() {
         return None;
     }
     let kept = match left {
-        None if exit_code.is_some() => KeptWorkspace::unknown(&volume, "it could not be read"),
-        None => KeptWorkspace::unknown(&volume, "it was interrupted"),
+        None if exit_code.is_some() => unknown("it could not be read"),
+        None => unknown("it was interrupted"),
         Some(_) if policy == Keep::OnFailure && exit_code == Some(0) => return None,
         Some(left) => {
             let before = match bottle.seed_now().await {
@@ -112,7 +116,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
                 None => None,
             };
             let why = if exit_code == Some(0) { "its changes were not pulled" } else { "the agent failed" };
-            let mut kept = KeptWorkspace { size: Some(left.size), ..KeptWorkspace::unknown(&volume, why) };
+            let mut kept = KeptWorkspace { size: Some(left.size), ..unknown(why) };
             // Without a comparison, all of it may be the agent's work.
             if let Some(before) = before {
                 let missing = outstanding(&before, left, &Fetched::read(directory));
@@ -143,7 +147,7 @@ async fn output(bottle: &Bottle, has_ended: bool) -> Vec<OutputChunk> {
 
 /// Undoes everything. A second request to stop skips waiting and the script's functions; a third leaves the rest to
 /// the reaper.
-async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel, kept: Option<&str>) -> Vec<UndoRow> {
+async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel, kept: &[String]) -> Vec<UndoRow> {
     let defers = defers(bottle, vm);
     // Who asks twice does not wait in the queue.
     let turn = async {
@@ -167,7 +171,7 @@ async fn unwind_or_leave(bottle: &Arc<Bottle>, vm: Option<&Vm>, cancel: &Cancel,
 
 /// Undoes everything that a script created, outside a launch.
 pub async fn unwind_all(bottle: &Arc<Bottle>, vm: &Vm) -> Vec<UndoRow> {
-    undo(bottle, PATIENCE, defers(bottle, Some(vm)), None).await
+    undo(bottle, PATIENCE, defers(bottle, Some(vm)), &[]).await
 }
 
 /// The teardown steps that are not engine objects, by their sequence numbers.
@@ -204,7 +208,7 @@ async fn launch(bottle: &Arc<Bottle>, vm: &Vm) -> Result<Ended, Failure> {
     Ok((Some(code), left))
 }
 
-async fn undo(bottle: &Bottle, patience: Duration, defers: BTreeMap<u64, Defer>, kept: Option<&str>) -> Vec<UndoRow> {
+async fn undo(bottle: &Bottle, patience: Duration, defers: BTreeMap<u64, Defer>, kept: &[String]) -> Vec<UndoRow> {
     let session = &bottle.session;
     let settled = session.effects.stop(patience).await;
     let quiet = if settled { Duration::ZERO } else { QUIET };

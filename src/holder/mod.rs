@@ -29,7 +29,7 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::net::UnixStream;
 
-pub use ask::{approve_push, ask_policy, ask_requests, renew_credentials, restart_sidecar, served_in};
+pub use ask::{approve_push, ask_policy, ask_requests, ask_to_build, renew_credentials, restart_sidecar, served_in};
 pub use cancel::Cancel;
 pub use claim::PLAN_FILE;
 pub use draft::{Draft, Drafts};
@@ -47,10 +47,12 @@ use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
-use crate::primitive::{Bottle, Event, Events, HostContext, MAX_BURST, Nesting, WorkspaceSource, images_on_engine};
+use crate::primitive::{
+    Bottle, Event, Events, HomeSource, HostContext, MAX_BURST, Nesting, WorkspaceSource, images_on_engine,
+};
 use crate::session::exit_record::{self, ExitRecord};
-use crate::session::kept_workspace::workspace_volume;
-use crate::session::{Class, Condition, Failure, KeptWorkspace, Session, StateDir, crash, gc};
+use crate::session::kept_workspace::{home_volume, workspace_volume};
+use crate::session::{BottleImages, Class, Condition, Failure, KeptWorkspace, Session, StateDir, crash, gc};
 use crate::workspace::{Seed, patch_text};
 use cancel::FINAL;
 use claim::Claim;
@@ -157,6 +159,12 @@ async fn hold(
                 live(&launch, &state, &claim, credentials, session, events, hub, made, cancel).await;
             (report.exit_code, report.failure, report.undo) = (outcome.exit_code, outcome.failure, outcome.undo);
             kept = outcome.kept.is_some();
+            if !kept && let Err(error) = BottleImages::remove(bottle.session.engine.as_ref(), &claim.dir.path).await {
+                // The directory stays, by which the next collection finds them.
+                kept = true;
+                let why = format!("remove the images that were built for {}: {error:#}", report.bottle);
+                report.failure.get_or_insert(Failure::new(Class::Operation, why));
+            }
             (report.kept, output) = (outcome.kept, outcome.output);
             if launch.patch
                 && let (Some(seed), Some(left)) = (bottle.seed_now().await, &outcome.workspace)
@@ -210,6 +218,19 @@ fn may_keep(launch: &Launch) -> bool {
     launch.resume || launch.plan.keep != Keep::Never
 }
 
+/// The source of the agent's home, if that is kept with the workspace.
+fn home(launch: &Launch) -> Option<HomeSource> {
+    (is_copied(launch) && may_keep(launch)).then_some(match (launch.resume, launch.fresh_home) {
+        (false, _) => HomeSource::New,
+        (true, false) => HomeSource::Kept,
+        (true, true) => HomeSource::Fresh,
+    })
+}
+
+fn is_copied(launch: &Launch) -> bool {
+    launch.plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy)
+}
+
 /// Claims the bottle's directory. Refuses to launch over a kept bottle.
 fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     let (plan, id) = (&launch.plan, &launch.plan.bottle);
@@ -217,7 +238,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
         return Err(Failure::new(Class::Name, format!("launch {id}: a bottle of this name is kept"))
             .hint(format!("bottler resume {id}, or bottler rm {id}")));
     }
-    let copied = plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy);
+    let copied = is_copied(launch);
     if launch.resume && !copied {
         let why = "its plan no longer has a copy of a folder, and the kept work would be lost";
         return Err(Failure::new(Class::Input, format!("resume {id}: {why}"))
@@ -225,6 +246,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
     }
     let mut record = Claim::record(id, &launch.endpoint, &plan.agent.name);
     record.keeps = (copied && may_keep(launch)).then(|| workspace_volume(id));
+    record.keeps_home = home(launch).map(|_| home_volume(id));
     record.invocation.clone_from(&launch.invocation);
     let claim = Claim::take(state, &record)?;
     claim.write_plan(plan)?;
@@ -252,8 +274,13 @@ async fn open(
     let id = &launch.plan.bottle;
     if claim.dir.reused {
         // If a dead bottle had this name, its objects would be taken for this one's.
-        let volume = launch.resume.then(|| KeptWorkspace::of_dead(state, id)).flatten().map(|kept| kept.volume);
-        gc::unwind_dead(&engine, id, &state.owner, volume.as_deref()).await;
+        let kept = launch.resume.then(|| KeptWorkspace::of_dead(state, id)).flatten();
+        let volumes = kept.map(|kept| kept.volumes()).unwrap_or_default();
+        gc::unwind_dead(&engine, id, &state.owner, &volumes).await;
+        if launch.fresh_image {
+            let removed = BottleImages::remove(engine.as_ref(), &claim.dir.path).await;
+            removed.map_err(|error| Failure::new(Class::Operation, format!("remove the image of {id}: {error:#}")))?;
+        }
     }
     let bottles = state.bottles().unwrap_or_default();
     // Objects without a directory, too: the engine may have completed a call after their bottle was removed.
@@ -299,6 +326,7 @@ async fn live(
         local: launch.endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint.is_local()),
         directory: Some(launch.directory.clone()),
         workspace: source(launch, &directory),
+        home: home(launch),
         staging: Some(directory),
         agent_env: launch.env.clone(),
         credentials,

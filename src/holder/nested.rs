@@ -126,6 +126,7 @@ impl Nested {
         let host = HostContext {
             staging: claim.as_ref().map(|claim| claim.dir.path.clone()),
             workspace: order.workspace.clone(),
+            home: None,
             agent_env: draft.env,
             credentials,
             collect: true,

@@ -136,6 +136,12 @@ pub struct Launch {
     pub patch: bool,
     /// Whether a kept bottle is resumed.
     pub resume: bool,
+    /// Whether its agent's home is replaced by the image's.
+    #[serde(default)]
+    pub fresh_home: bool,
+    /// Whether the image that was built for it is removed, and the plan's used.
+    #[serde(default)]
+    pub fresh_image: bool,
     /// The command line that launched it.
     pub invocation: Option<Invocation>,
 }

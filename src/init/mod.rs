@@ -6,9 +6,11 @@
 //! agent can neither read nor trace it.
 
 pub mod beside;
+pub mod builder;
 mod child;
 pub mod files;
 mod java;
+mod place;
 mod program;
 mod relay;
 mod release;

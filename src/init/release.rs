@@ -4,7 +4,6 @@
 //! receives. Init stores all of it before the command starts; the socket is removed by then.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::program;
+use super::{place, program};
 use crate::layout::agent::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
 use crate::probe::{ProbeResult, Targets, passed};
 use crate::wire::{Reader, send};
@@ -67,6 +66,9 @@ pub struct Release {
     pub files: Vec<File>,
     /// The bottle's CA certificate, in PEM.
     pub ca: Option<String>,
+    /// The agent's home, if an earlier agent has left it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<String>,
 }
 
 /// A file to write.
@@ -101,7 +103,7 @@ pub(super) async fn receive(prove: fn(&Targets) -> Vec<ProbeResult>) -> anyhow::
             Request::Start => continue,
             Request::Release(_) if !tight => Response::Failed("the probe has not passed".into()),
             // The program may be one of the files.
-            Request::Release(release) => match place(&release).map(|()| find(&release)) {
+            Request::Release(release) => match put(&release).map(|()| find(&release)) {
                 Ok(Ok(())) => {
                     send(&mut writer, &Response::Released).await?;
                     // A short command would end, and its container with it, before the engine has passed the response on.
@@ -126,32 +128,29 @@ async fn next(reader: &mut Reader<impl AsyncRead + Unpin>) -> anyhow::Result<Req
     reader.value().await.context("listen to the holder")?.context("the holder is gone")
 }
 
-fn place(release: &Release) -> anyhow::Result<()> {
+fn put(release: &Release) -> anyhow::Result<()> {
     if let Some(ca) = &release.ca {
-        let own = std::fs::read_to_string(OWN_BUNDLE).unwrap_or_default();
-        let all = format!("{own}\n{ca}");
-        write(CA_FILE, ca, 0o644)?;
-        write(BUNDLE_FILE, &all, 0o644)?;
-        write(&format!("{BUNDLE_DIR}/ca-bundle.pem"), &all, 0o644)?;
-        write(JAVA_STORE, super::java::store(&all), 0o644)?;
+        put_certificates(ca)?;
     }
     let env = serde_json::to_string(&release.env)?;
     write(ENV_FILE, &env, 0o600)?;
-    release.files.iter().try_for_each(|file| write(&file.path, &file.content, file.mode))
+    let left = release.left.as_deref();
+    release.files.iter().try_for_each(|file| place::write(&file.path, file.content.as_bytes(), file.mode, left))
 }
 
+/// Writes the bottle's CA, and the image's own certificates with it, where programs look for them.
+pub(super) fn put_certificates(ca: &str) -> anyhow::Result<()> {
+    let own = std::fs::read_to_string(OWN_BUNDLE).unwrap_or_default();
+    let all = format!("{own}\n{ca}");
+    write(CA_FILE, ca, 0o644)?;
+    write(BUNDLE_FILE, &all, 0o644)?;
+    write(&format!("{BUNDLE_DIR}/ca-bundle.pem"), &all, 0o644)?;
+    write(JAVA_STORE, super::java::store(&all), 0o644)
+}
+
+/// Writes a file into the folder in memory, which is new.
 fn write(path: &str, content: impl AsRef<[u8]>, mode: u32) -> anyhow::Result<()> {
-    let attempt = || -> std::io::Result<()> {
-        let path = Path::new(path);
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
-        std::io::Write::write_all(&mut file, content.as_ref())?;
-        // The umask may have cleared bits.
-        file.set_permissions(PermissionsExt::from_mode(mode))
-    };
-    attempt().with_context(|| format!("write {path} in the bottle"))
+    place::write(path, content.as_ref(), mode, None)
 }
 
 /// `bottler ctl`, run by an exec: connects its standard streams to init's socket.

@@ -31,7 +31,7 @@ mod unstarted;
 mod volume;
 pub mod workspace;
 
-pub use agent::{Agent, AgentOptions, ProvisionFile, ProvisionOptions, provision, run_agent};
+pub use agent::{Agent, AgentOptions, HomeOrigin, ProvisionFile, ProvisionOptions, provision, run_agent};
 pub use bottle::{
     Bottle, Decider, FreeRanges, HostContext, Images, Launcher, MAX_BURST, Nesting, REQUESTS_FILE, Renew, Request,
     RequestState, Wish, closed, free_ranges, read_requests,
@@ -42,11 +42,11 @@ pub use container::{CopyInOptions, CopyOutOptions, LogOptions, StopOptions, copy
 pub use event::{Event, Events, Question, StepState};
 pub use exec::{ExecOptions, ExecResult, exec};
 pub use handle::{
-    Child, ChildOptions, ChildOutcome, ChildRequest, Image, ImageInfo, Lifecycle, Network, Sidecar, SidecarOptions,
-    Volume, WorkspaceSource,
+    Child, ChildOptions, ChildOutcome, ChildRequest, HomeSource, Image, ImageInfo, Lifecycle, Network, Sidecar,
+    SidecarOptions, Volume, WorkspaceSource,
 };
 pub use host::{HostOptions, host_run};
-pub use image::{ImageOptions, build_image, images_on_engine, own_image, placeholder_images};
+pub use image::{ImageOptions, build_image, build_reference, images_on_engine, own_image, placeholder_images};
 pub use in_memory::in_memory;
 pub use network::{NetworkOptions, network_create};
 pub use proof::watch;
@@ -55,5 +55,5 @@ pub use roles::{RoleName, process};
 pub use save::save;
 pub use seconds::{Seconds, WaitOptions, within};
 pub use sidecar::{POLICY_FILE, ServiceOptions, SidecarHandles, service_start, sidecar_start};
-pub use supervise::{Offered, ShownRequest};
+pub use supervise::{BuildStep, ImageOffer, Offered, ShownRequest};
 pub use volume::{VolumeOptions, volume_create};

@@ -63,7 +63,14 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
                 Err(Failure::new(Class::Input, format!("release the agent: in its image{}, {why}", image(bottle)))
                     .hint("install it in the image, or leave the image out: then the template's own is built"))
             }
-            init::Response::Failed(why) => Err(Failure::new(Class::Operation, format!("release the agent: {why}"))),
+            init::Response::Failed(why) => {
+                let failure = Failure::new(Class::Operation, format!("release the agent: {why}"));
+                let id = &bottle.session.id;
+                Err(match agent.left_home.get() {
+                    Some(_) => failure.hint(format!("`bottler resume {id} --fresh-home` starts with the image's home")),
+                    None => failure,
+                })
+            }
             init::Response::Proof(_) => {
                 Err(Failure::new(Class::Internal, "release the agent: init sent an unexpected response"))
             }
@@ -139,5 +146,6 @@ async fn message(bottle: &Bottle, agent: &Agent) -> Result<init::Release, Failur
         env.entry(name).or_insert(value);
     }
     let workdir = if agent.config.workdir.is_empty() { DEFAULT_HOME.to_owned() } else { agent.config.workdir.clone() };
-    Ok(init::Release { command: agent.config.command.clone(), workdir, env, files, ca })
+    let left = agent.left_home.get().cloned();
+    Ok(init::Release { command: agent.config.command.clone(), workdir, env, files, ca, left })
 }

@@ -9,7 +9,10 @@ use super::handle::Volume;
 use super::name::check_name;
 use crate::engine::VolumeSpec;
 use crate::engine::labels::Kind;
-use crate::session::{Failure, Pending, ScriptLocation};
+use crate::session::{Class, Failure, Pending, ScriptLocation};
+
+/// Names of volumes of every bottle whose work may be kept, and what they hold.
+const TAKEN: [(&str, &str); 2] = [("workspace", "workspace"), ("home", "home")];
 
 /// The options of `volume_create`.
 #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
@@ -42,6 +45,10 @@ pub fn volume_create(
     at: Option<&ScriptLocation>,
 ) -> Result<Arc<Volume>, Failure> {
     check_name("volume_create", &options.name).map_err(|failure| failure.at(at))?;
+    if let Some((name, what)) = TAKEN.iter().find(|(name, _)| *name == options.name) {
+        let why = format!("volume_create {name:?}: this is the name of the volume with the agent's {what}");
+        return Err(Failure::new(Class::Input, why).hint("choose another name, such as \"cache\"").at(at));
+    }
     let name = bottle.name(&options.name);
     let (identity, life) = bottle.begin(Kind::Volume, &options.name, &name, at)?;
     let context = bottle.clone();

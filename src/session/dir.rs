@@ -69,6 +69,9 @@ pub struct Record {
     /// The volume that is kept if the holder dies before it decides.
     #[serde(default)]
     pub keeps: Option<String>,
+    /// The volume with the agent's home, which is kept with it.
+    #[serde(default)]
+    pub keeps_home: Option<String>,
     /// The command line that launched it, for `resume`.
     #[serde(default)]
     pub invocation: Option<Invocation>,

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use super::{KeptWorkspace, StateDir, UndoRow, UnknownEntry, exit_record, queue, recover_exit, unwind};
+use super::unwind::is_kept;
+use super::{BottleImages, KeptWorkspace, StateDir, UndoRow, UnknownEntry, exit_record, queue, recover_exit, unwind};
 use crate::engine::{Engine, EngineError, Filter, Object};
 use crate::host::sweep_unfinished;
 
 /// How long a dead bottle must stay empty: the engine may still be executing a call of its holder.
 const QUIET: Duration = Duration::from_millis(300);
 
-/// Removes the objects of a dead bottle, except the volume `kept`.
-pub async fn unwind_dead(engine: &Arc<dyn Engine>, bottle: &str, owner: &str, kept: Option<&str>) -> Vec<UndoRow> {
+/// Removes the objects of a dead bottle, except the volumes `kept`.
+pub async fn unwind_dead(engine: &Arc<dyn Engine>, bottle: &str, owner: &str, kept: &[String]) -> Vec<UndoRow> {
     unwind(engine, bottle, owner, QUIET, BTreeMap::new(), kept).await
 }
 
@@ -103,8 +104,9 @@ async fn collect_one(
     }
     // The record names the owner of the objects, even if the directory's id has changed since.
     let owner = record.and_then(|record| record.owner).unwrap_or_else(|| state.owner.clone());
-    let kept = KeptWorkspace::of_dead(state, bottle).map(|kept| kept.volume);
-    let is_more = |object: &Object| object.identity.session == bottle && kept.as_ref() != Some(&object.name);
+    let kept = KeptWorkspace::of_dead(state, bottle);
+    let volumes = kept.as_ref().map(KeptWorkspace::volumes).unwrap_or_default();
+    let is_more = |object: &Object| object.identity.session == bottle && !is_kept(object, &volumes);
     if kept.is_some() && owner == state.owner && !objects.iter().any(is_more) {
         return Ok(None);
     }
@@ -114,8 +116,9 @@ async fn collect_one(
     // Another process may be collecting it.
     let Some(dir) = state.claim(bottle)? else { return Ok(None) };
     recover_exit::record_exit(engine, state, bottle, &owner).await;
-    let undo = unwind_dead(engine, bottle, &owner, kept.as_deref()).await;
+    let undo = unwind_dead(engine, bottle, &owner, &volumes).await;
     if kept.is_none() && !undo.iter().any(UndoRow::is_left) {
+        BottleImages::remove(engine.as_ref(), &dir.path).await?;
         dir.remove().with_context(|| format!("remove {}", dir.path.display()))?;
     }
     Ok(Some(Collected { bottle: bottle.to_owned(), undo }))
@@ -132,7 +135,7 @@ pub async fn collect_foreign(
 ) -> Result<Vec<Collected>, EngineError> {
     let mut collected = Vec::new();
     for bottle in on_engine(engine, owner).await? {
-        let undo = if dry_run { Vec::new() } else { unwind_dead(engine, &bottle, owner, None).await };
+        let undo = if dry_run { Vec::new() } else { unwind_dead(engine, &bottle, owner, &[]).await };
         collected.push(Collected { bottle, undo });
     }
     Ok(collected)
@@ -187,6 +190,58 @@ mod tests {
         assert!(trouble.starts_with("broken-1: ") && trouble.contains("bottle.json"), "{trouble}");
         assert_eq!(state.bottles().unwrap(), ["broken-1", "living-1"]);
         drop(living);
+    }
+
+    #[tokio::test]
+    async fn volumes_are_kept_and_nothing_else_that_has_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        let engine: Arc<dyn Engine> = Arc::new(FakeEngine::with_any_image());
+        let dir = die(&state, "dead-1");
+        let session = Session::new("dead-1", &state.owner, engine.clone());
+        for (name, subnet) in [("workspace", "10.213.0.0/24"), ("home", "10.213.1.0/24"), ("cache", "10.213.2.0/24")] {
+            let identity = session.identity(crate::engine::labels::Kind::Volume);
+            let volume = crate::engine::VolumeSpec { name: format!("dead-1-{name}"), owner: None, identity };
+            engine.volume_create(&volume).await.unwrap();
+            let network = crate::engine::NetworkSpec {
+                name: volume.name.clone(),
+                subnet: subnet.parse().unwrap(),
+                internal: None,
+                identity: session.identity(crate::engine::labels::Kind::Network),
+            };
+            engine.network_create(&network).await.unwrap();
+        }
+        let kept = KeptWorkspace::unknown("dead-1-workspace", "").with_home(Some("dead-1-home".to_owned()));
+        kept.write(&dir.path).unwrap();
+        drop(dir);
+        for _ in 0..2 {
+            collect(&engine, "unix:///x", &state, false).await.unwrap();
+            let left = engine.list(&Filter::Session("dead-1".into())).await.unwrap();
+            let mut left: Vec<(&str, &str)> =
+                left.iter().map(|object| (object.identity.kind.word(), object.name.as_str())).collect();
+            left.sort_unstable();
+            assert_eq!(left, [("volume", "dead-1-home"), ("volume", "dead-1-workspace")]);
+        }
+        assert_eq!(state.bottles().unwrap(), ["dead-1"]);
+    }
+
+    #[tokio::test]
+    async fn the_images_of_a_dead_bottle_go_with_it_and_are_not_forgotten_while_they_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        let fake = FakeEngine::with_any_image();
+        let engine: Arc<dyn Engine> = Arc::new(fake.clone());
+        let dir = die(&state, "dead-1");
+        BottleImages::default().note("bottler-kept/dead-1:1", &dir.path).unwrap();
+        drop(dir);
+        fake.strike("image_remove", 1, crate::engine::fake::Fault::FailsBefore);
+        let done = collect(&engine, "unix:///x", &state, false).await.unwrap();
+        assert!(fake.has_struck() && done.troubles.len() == 1, "{:?}", done.troubles);
+        assert_eq!(state.bottles().unwrap(), ["dead-1"]);
+        fake.strike("image_remove", 1, crate::engine::fake::Fault::Passes);
+        let done = collect(&engine, "unix:///x", &state, false).await.unwrap();
+        assert!(fake.has_struck() && done.troubles.is_empty(), "{:?}", done.troubles);
+        assert_eq!(state.bottles().unwrap(), Vec::<String>::new());
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
-//! Kept workspaces: the volume of a bottle that has ended, described by a file in the bottle's directory.
+//! Kept workspaces: the volumes of a bottle that has ended, described by a file in the bottle's directory.
 //!
 //! Once the agent's command was started, its workspace is kept unless the holder decided to remove it. Whatever
-//! cannot be written, read or parsed is kept. Reading changes nothing.
+//! cannot be written, read or parsed is kept. Reading changes nothing. The agent's home is kept where its workspace is,
+//! and never alone.
 
 use std::io;
 use std::path::Path;
@@ -21,6 +22,9 @@ const RELEASED: &str = "released";
 pub struct KeptWorkspace {
     /// The volume's name.
     pub volume: String,
+    /// The name of the volume with the agent's home; absent for bottles of earlier versions, whose homes were not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<String>,
     /// Why it is kept, as text.
     pub why: String,
     /// How many files were changed, if known.
@@ -35,7 +39,25 @@ pub struct KeptWorkspace {
 impl KeptWorkspace {
     /// A volume of which only the reason for keeping it is known.
     pub fn unknown(volume: &str, why: &str) -> Self {
-        Self { volume: volume.to_owned(), why: why.to_owned(), changed: None, size: None, outstanding: Vec::new() }
+        Self {
+            volume: volume.to_owned(),
+            home: None,
+            why: why.to_owned(),
+            changed: None,
+            size: None,
+            outstanding: Vec::new(),
+        }
+    }
+
+    /// The same, with a home.
+    #[must_use]
+    pub fn with_home(self, home: Option<String>) -> Self {
+        Self { home, ..self }
+    }
+
+    /// The names of the volumes that stay.
+    pub fn volumes(&self) -> Vec<String> {
+        std::iter::once(&self.volume).chain(&self.home).cloned().collect()
     }
 
     /// Writes it into a bottle's directory.
@@ -62,16 +84,19 @@ impl KeptWorkspace {
     pub fn of_dead(state: &StateDir, id: &str) -> Option<Self> {
         let directory = state.bottle(id);
         if let Some(kept) = Self::read(&directory) {
-            return Some(kept);
+            // It may have been written by a version that kept no homes, and launched again since.
+            let home = kept.home.clone().or_else(|| state.record(id)?.keeps_home);
+            return Some(kept.with_home(home));
         }
         // If the directory cannot be read, assume that the agent was started.
         if !directory.join(RELEASED).try_exists().unwrap_or(true) {
             return None;
         }
-        match state.record(id) {
-            Some(record) => Some(Self::unknown(&record.keeps?, "it was interrupted")),
-            None => Some(Self::unknown(&workspace_volume(id), "its record cannot be read")),
-        }
+        let Some(record) = state.record(id) else {
+            let kept = Self::unknown(&workspace_volume(id), "its record cannot be read");
+            return Some(kept.with_home(Some(home_volume(id))));
+        };
+        Some(Self::unknown(&record.keeps?, "it was interrupted").with_home(record.keeps_home))
     }
 }
 
@@ -83,6 +108,11 @@ pub fn was_released(directory: &Path) -> bool {
 /// The name of a bottle's workspace volume.
 pub fn workspace_volume(id: &str) -> String {
     format!("{id}-workspace")
+}
+
+/// The name of the volume with the home of a bottle's agent.
+pub fn home_volume(id: &str) -> String {
+    format!("{id}-home")
 }
 
 /// Records that the agent's command is about to be started.
@@ -106,6 +136,7 @@ mod tests {
             agent: String::new(),
             launched: 0,
             keeps: Some(workspace_volume(id)),
+            keeps_home: Some(home_volume(id)),
             invocation: None,
         }
     }
@@ -123,13 +154,23 @@ mod tests {
         let before = files();
         assert_eq!(why(), Some(("a-workspace".to_owned(), "it was interrupted".to_owned())));
         assert_eq!(files(), before, "a question writes nothing");
-        let kept = KeptWorkspace { why: "decided".to_owned(), ..KeptWorkspace::unknown("a-workspace", "") };
+        let volumes = || KeptWorkspace::of_dead(&state, "a").map(|kept| kept.volumes()).unwrap_or_default();
+        assert_eq!(volumes(), ["a-workspace", "a-home"]);
+        let kept = KeptWorkspace::unknown("a-workspace", "decided").with_home(Some("a-home".to_owned()));
         kept.write(&dir.path).unwrap();
         assert_eq!(KeptWorkspace::of_dead(&state, "a"), Some(kept.clone()));
+        // As a version wrote it that kept no homes; since then the bottle may have had another life.
+        let earlier = "{\"volume\": \"a-workspace\", \"why\": \"decided\", \"changed\": null, \"size\": 7}";
+        std::fs::write(dir.path.join(FILE), earlier).unwrap();
+        assert_eq!((volumes().len(), why().unwrap().1), (2, "decided".to_owned()));
+        dir.write_record(&Record { keeps_home: None, ..record("a") }).unwrap();
+        assert_eq!(volumes(), ["a-workspace"]);
+        dir.write_record(&record("a")).unwrap();
         std::fs::write(dir.path.join(FILE), "{\"volume\": \"a-wo").unwrap();
         assert_eq!(why().unwrap().1, "it was interrupted");
         std::fs::write(dir.path.join("bottle.json"), "{\"id\"").unwrap();
         assert_eq!(why(), Some(("a-workspace".to_owned(), "its record cannot be read".to_owned())));
+        assert_eq!(volumes(), ["a-workspace", "a-home"]);
         // It cannot be written down, and is kept all the same.
         std::fs::remove_file(dir.path.join(FILE)).unwrap();
         std::fs::create_dir(dir.path.join(FILE)).unwrap();

@@ -3,6 +3,7 @@
 //! A [`Session`] assigns sequence numbers in program order, runs effects, and finally [`unwind`]s by label.
 //! [`reaper`] and [`gc`] use the same code after the holder has died.
 
+pub mod bottle_image;
 pub mod condition;
 pub mod crash;
 pub mod descriptors;
@@ -25,6 +26,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub use bottle_image::{BottleImages, BuiltImage};
 pub use condition::Condition;
 pub use dir::{Argument, GrantsKey, Invocation, Record, SessionDir, StateDir, UnknownEntry, new_id, valid_name};
 pub use effect::{Effects, Pending};

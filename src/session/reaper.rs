@@ -1,5 +1,5 @@
 //! The reaper: a process that removes the bottle if the holder dies. It waits on a pipe whose other end the holder
-//! keeps open. Its arguments name the owner, the engine and the volume to keep, because the state directory may be
+//! keeps open. Its arguments name the owner, the engine and the volumes to keep, because the state directory may be
 //! gone when it acts.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
-use super::{KeptWorkspace, Record, SessionDir, StateDir, UndoOutcome, recover_exit, unwind};
+use super::{BottleImages, KeptWorkspace, Record, SessionDir, StateDir, UndoOutcome, recover_exit, unwind};
 use crate::engine::choice::connect;
 
 /// The role's name on the command line.
@@ -34,8 +34,8 @@ pub struct ReaperHandle {
 /// The process cannot be started.
 pub fn start(state: &StateDir, dir: &SessionDir, record: &Record) -> std::io::Result<ReaperHandle> {
     let mut command = Command::new("/proc/self/exe");
-    let keeps = record.keeps.as_deref().unwrap_or_default();
-    command.args([ROLE, &record.id, &record.endpoint, &state.owner, keeps]).arg(state.path());
+    let [keeps, home] = [&record.keeps, &record.keeps_home].map(|name| name.as_deref().unwrap_or_default());
+    command.args([ROLE, &record.id, &record.endpoint, &state.owner, keeps, home]).arg(state.path());
     // It shares the holder's crash log.
     command.stdin(Stdio::piped()).stdout(dir.lock.try_clone()?).stderr(Stdio::inherit());
     // A group of its own keeps a terminal's Ctrl-C away until the reaper has made its own session.
@@ -58,17 +58,17 @@ impl ReaperHandle {
 struct ReaperArgs {
     id: String,
     endpoint: String,
-    /// The volume to keep if the holder has not decided.
-    keeps: Option<String>,
+    /// The volumes to keep if the holder has not decided.
+    keeps: Vec<String>,
     state: StateDir,
 }
 
 impl ReaperArgs {
     fn read(words: &[OsString]) -> anyhow::Result<Self> {
-        let usage = "reaper: takes a bottle's id, an engine's address, an owner, a volume and a state directory";
-        let [id, endpoint, owner, keeps, path] = words else { anyhow::bail!(usage) };
+        let usage = "reaper: takes a bottle's id, an engine's address, an owner, two volumes and a state directory";
+        let [id, endpoint, owner, keeps, home, path] = words else { anyhow::bail!(usage) };
         let text = |word: &OsStr| word.to_str().map(str::to_owned).ok_or_else(|| anyhow::anyhow!(usage));
-        let keeps = Some(text(keeps)?).filter(|keeps| !keeps.is_empty());
+        let keeps = [text(keeps)?, text(home)?].into_iter().filter(|name| !name.is_empty()).collect();
         Ok(Self {
             id: text(id)?,
             endpoint: text(endpoint)?,
@@ -77,12 +77,15 @@ impl ReaperArgs {
         })
     }
 
-    /// The volume to keep, and whether the bottle's record is readable or gone.
-    fn kept(&self) -> (Option<String>, bool) {
+    /// The volumes to keep, and whether the bottle's record is readable or gone.
+    fn kept(&self) -> (Vec<String>, bool) {
         match self.state.read_record(&self.id) {
-            Ok(Some(_)) => (KeptWorkspace::of_dead(&self.state, &self.id).map(|kept| kept.volume), true),
+            Ok(Some(_)) => {
+                let kept = KeptWorkspace::of_dead(&self.state, &self.id);
+                (kept.map(|kept| kept.volumes()).unwrap_or_default(), true)
+            }
             // The directory was removed, and with it the seed of the workspace.
-            Ok(None) => (None, true),
+            Ok(None) => (Vec::new(), true),
             // The unreadable record may describe work to keep.
             Err(_) => (self.keeps.clone(), false),
         }
@@ -120,17 +123,20 @@ async fn reap(args: &ReaperArgs) -> anyhow::Result<()> {
                 engine.info().await.ok();
                 recover_exit::record_exit(&engine, state, id, &state.owner).await;
                 let (kept, readable) = args.kept();
-                let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new(), kept.as_deref()).await;
+                let rows = unwind(&engine, id, &state.owner, QUIET, BTreeMap::new(), &kept).await;
                 let failed = rows.into_iter().find_map(|row| match row.outcome {
                     UndoOutcome::Failed(why) => Some(why),
                     _ => None,
                 });
                 match failed {
-                    None if kept.is_some() || !readable => return Ok(()),
-                    None => {
-                        super::dir::remove(&state.bottle(id))?;
-                        return Ok(());
-                    }
+                    None if !kept.is_empty() || !readable => return Ok(()),
+                    None => match BottleImages::remove(engine.as_ref(), &state.bottle(id)).await {
+                        Ok(()) => {
+                            super::dir::remove(&state.bottle(id))?;
+                            return Ok(());
+                        }
+                        Err(error) => last = format!("{error:#}"),
+                    },
                     Some(why) => last = why,
                 }
             }

@@ -75,14 +75,14 @@ impl UndoRow {
 /// report with the reason, and still carries its label for the next `gc`.
 ///
 /// Only objects of `owner` are removed. `quiet` is the pause between two empty listings: zero if no call is running;
-/// longer if a process died during a call that the engine may still be executing. The volume `kept` stays.
+/// longer if a process died during a call that the engine may still be executing. The volumes `kept` stay.
 pub async fn unwind(
     engine: &Arc<dyn Engine>,
     session: &str,
     owner: &str,
     quiet: Duration,
     mut defers: BTreeMap<u64, Defer>,
-    kept: Option<&str>,
+    kept: &[String],
 ) -> Vec<UndoRow> {
     let mut report: BTreeMap<(u64, String), UndoRow> = BTreeMap::new();
     let mut empty = 0;
@@ -147,13 +147,18 @@ fn add(report: &mut BTreeMap<(u64, String), UndoRow>, rows: impl IntoIterator<It
     }
 }
 
-async fn list(engine: &Arc<dyn Engine>, session: &str, owner: &str, kept: Option<&str>) -> Result<Vec<Object>, String> {
+async fn list(engine: &Arc<dyn Engine>, session: &str, owner: &str, kept: &[String]) -> Result<Vec<Object>, String> {
     let filter = Filter::Session(session.to_owned());
     let answer = tokio::time::timeout(STEP, engine.list(&filter)).await;
     let mut objects = answer.map_err(|_| late())?.map_err(|error| error.to_string())?;
     objects.retain(|object| object.identity.session == session && object.identity.owner == owner);
-    objects.retain(|object| kept != Some(object.name.as_str()));
+    objects.retain(|object| !is_kept(object, kept));
     Ok(objects)
+}
+
+/// Whether an object is one of these volumes. A container or network may have the same name.
+pub(super) fn is_kept(object: &Object, kept: &[String]) -> bool {
+    object.identity.kind == Kind::Volume && kept.contains(&object.name)
 }
 
 fn late() -> String {

@@ -10,6 +10,7 @@ mod asks;
 mod audit_full;
 mod bottles;
 mod bridge;
+mod capability;
 mod claude;
 #[path = "../suites/cli.rs"]
 mod cli;
@@ -30,6 +31,9 @@ mod git_gate_forge;
 mod git_gate_gitea;
 mod gvisor;
 mod havoc;
+mod home;
+#[path = "../suites/home.rs"]
+mod home_kept;
 mod images;
 mod npm;
 #[path = "../suites/probe.rs"]

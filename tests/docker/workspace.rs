@@ -236,7 +236,7 @@ fn what_a_killed_holder_leaves_lives_again() {
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
     }
     wait_for("the reaper", || world.processes("reaper").is_empty().then_some(()));
-    assert_eq!(world.objects(), ["killed-workspace"]);
+    assert_eq!(world.objects(), ["killed-home", "killed-workspace"]);
     // Its output is kept outside of its container.
     let logs = world.run(&["logs", "killed"]);
     assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\r\nmore\r\n"), "{}", logs.stderr);
@@ -256,7 +256,7 @@ fn what_a_killed_holder_leaves_lives_again() {
         "what was shown is not brought: {}",
         refused.stderr
     );
-    assert_eq!(world.objects(), ["killed-workspace"]);
+    assert_eq!(world.objects(), ["killed-home", "killed-workspace"]);
     assert_eq!(world.run(&["rm", "--discard", "killed"]).code(), 0);
     world.assert_clean();
 }
@@ -278,7 +278,7 @@ fn what_an_agent_wrote_is_read_after_the_death_of_holder_and_reaper() {
     let logs = world.run(&["logs", "both"]);
     assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\r\n"), "{}", logs.stderr);
     assert_eq!(world.run(&["gc"]).code(), 0);
-    assert_eq!(world.objects(), ["both-workspace"]);
+    assert_eq!(world.objects(), ["both-home", "both-workspace"]);
     let logs = world.run(&["logs", "both"]);
     assert_eq!((logs.code(), logs.stdout.as_str()), (0, "a\r\n"), "{}", logs.stderr);
     assert!(logs.stderr.contains("the holder of both died"), "{}", logs.stderr);
@@ -310,7 +310,7 @@ fn what_was_kept_stays_kept_whatever_its_next_life_is_like() {
     manifest("mode: mount", "always");
     let refused = run(&["resume", "again", "--yes"]);
     assert!(refused.code() == 120 && refused.stderr.contains("would be lost"), "{}", refused.stderr);
-    assert_eq!(world.objects(), ["again-workspace"]);
+    assert_eq!(world.objects(), ["again-home", "again-workspace"]);
     assert!(run(&["diff", "again", "--stat"]).stdout.contains("A made"));
     let patch = folder.path().join("again.patch");
     assert_eq!(run(&["pull", "again", "--patch", patch.to_str().unwrap()]).code(), 0);
@@ -584,14 +584,14 @@ fn a_run_that_writes_a_patch_loses_nothing_that_the_patch_cannot_hold() {
     assert_eq!(done.code(), 0, "{}", done.stderr);
     assert!(done.stderr.contains("only in the bottle, ") && done.stderr.contains("refs/tags/mine"), "{}", done.stderr);
     assert!(std::fs::read_to_string(folder.join("tagged.patch")).unwrap().contains("+three"));
-    assert_eq!(world.objects(), ["tagged-workspace"]);
+    assert_eq!(world.objects(), ["tagged-home", "tagged-workspace"]);
     assert_eq!(world.run(&["rm", "--discard", "tagged"]).code(), 0);
     // If the patch cannot be written, the work is kept, and an existing file is not overwritten.
     let done = shell(&world, folder, &["--patch", "b"], "true");
     assert!(done.code() == 120 && done.stderr.contains("already"), "{}", done.stderr);
     let done = shell(&world, folder, &["--name", "nowhere", "--patch", "no/such/folder"], "echo four >> src/a");
     assert!(done.code() == 120 && done.stderr.contains("no/such/folder"), "{}", done.stderr);
-    assert_eq!(world.objects(), ["nowhere-workspace"]);
+    assert_eq!(world.objects(), ["nowhere-home", "nowhere-workspace"]);
     assert_eq!(world.run(&["rm", "--discard", "nowhere"]).code(), 0);
     // A subfolder.
     let done = shell(&world, &folder.join("src"), &["--name", "below"], "echo five >> a");

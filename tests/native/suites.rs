@@ -9,6 +9,8 @@ mod cli;
 mod credentials_changed;
 #[path = "../suites/git_gate.rs"]
 mod git_gate;
+#[path = "../suites/home.rs"]
+mod home;
 #[path = "../suites/probe.rs"]
 mod probe;
 #[path = "../suites/supervise.rs"]

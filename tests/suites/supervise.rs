@@ -227,7 +227,7 @@ fn a_credential_is_used_where_it_is_declared_and_the_operator_reads_what_to_writ
     let answer =
         asked.call("capability_request", &json!({ "packages": ["jq", "x; rm -rf /"], "reason": "to read JSON" }));
     assert_eq!(answer["status"], "rejected", "{answer}");
-    assert!(answer["message"].as_str().unwrap().contains("image of a running bottle is not changed"), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("no other image is built for this bottle"), "{answer}");
     let listed = asked.operator(&["list"]).stdout;
     assert_eq!(listed.matches("noted").count(), 2, "{listed}");
     let shown = asked.operator(&["show", "r1"]).stdout;

@@ -90,7 +90,7 @@ impl Launch {
     /// What the holder does at the end of its launch.
     pub async fn unwind(&self, bottle: &Bottle) {
         bottle.session.effects.stop(Duration::from_secs(5)).await;
-        unwind(&bottle.session.engine, ID, OWNER, Duration::ZERO, BTreeMap::new(), None).await;
+        unwind(&bottle.session.engine, ID, OWNER, Duration::ZERO, BTreeMap::new(), &[]).await;
     }
 
     pub async fn run_program(&self, program: &Program, plan: LaunchPlan) -> LaunchOutcome {

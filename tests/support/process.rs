@@ -239,6 +239,7 @@ impl World {
             "-egress",
             "-egress-dialer",
             "-git-gate",
+            "-home",
             "-inside",
             "-outside",
             "-pair",
@@ -246,6 +247,7 @@ impl World {
             "-receiver",
             "-socket",
             "-state",
+            "-workspace",
         ];
         let agent = self.objects().into_iter().find(|name| !others.iter().any(|end| name.ends_with(end)))?;
         self.runs(&agent, words).then_some(agent)

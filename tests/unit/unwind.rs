@@ -57,7 +57,7 @@ async fn assert_clean(engine: &FakeEngine, context: &str) {
     let removals = engine.removals();
     let again: Arc<dyn Engine> = Arc::new(engine.clone());
     assert_eq!(
-        unwind(&again, ID, OWNER, Duration::ZERO, BTreeMap::new(), None).await,
+        unwind(&again, ID, OWNER, Duration::ZERO, BTreeMap::new(), &[]).await,
         [],
         "{context}: a second undo does nothing"
     );

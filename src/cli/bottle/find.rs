@@ -55,6 +55,7 @@ impl FoundBottle {
             agent: "?".to_owned(),
             launched: 0,
             keeps: None,
+            keeps_home: None,
             invocation: None,
         };
         Ok(Self { id: id.to_owned(), state, record, engine })

@@ -17,7 +17,8 @@ use crate::cli::print::{print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::Writer;
 use crate::cli::terminal::{self, Handover};
-use crate::engine::{ExecSpec, Output, Streams};
+use crate::engine::labels::Kind;
+use crate::engine::{ExecSpec, Object, Output, Streams};
 use crate::init::ENTER;
 use crate::primitive::POLICY_FILE;
 use crate::session::exit_record::{self, OutputChunk};
@@ -173,8 +174,12 @@ fn left(id: &str, signal: i32) -> u8 {
 }
 
 pub(in crate::cli) async fn stop(args: &BottleArgs) -> Result<u8, Failure> {
-    let known = FoundBottle::living(&args.bottle).await?;
-    end(&known).await
+    stop_bottle(&args.bottle).await
+}
+
+/// Stops a running bottle.
+pub(in crate::cli) async fn stop_bottle(id: &str) -> Result<u8, Failure> {
+    end(&FoundBottle::living(id).await?).await
 }
 
 /// Ends a bottle and waits until it is gone.
@@ -393,7 +398,8 @@ async fn ask_to_discard(known: &FoundBottle) -> Result<(), Failure> {
         "`bottler pull {id}` fetches it, with --archive FILE ignored files and nested repositories as well; `bottler rm --discard {id}` drops it"
     );
     // A volume that does not exist contains nothing.
-    if !known.objects().await?.iter().any(|object| object.name == kept.volume) {
+    let is_it = |object: &Object| object.identity.kind == Kind::Volume && object.name == kept.volume;
+    if !known.objects().await?.iter().any(is_it) {
         return Ok(());
     }
     let lines = match workspace::until_signal(workspace::read(id), &workspace::CancelFlag::default()).await {

@@ -6,7 +6,7 @@ use super::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::print::print_message;
 use crate::engine::Engine;
-use crate::session::{Class, Failure, KeptWorkspace, gc};
+use crate::session::{BottleImages, Class, Failure, KeptWorkspace, gc};
 
 /// Removes everything of a bottle that is not running.
 pub(super) async fn remove_kept(known: &FoundBottle) -> Result<u8, Failure> {
@@ -17,9 +17,13 @@ pub(super) async fn remove_kept(known: &FoundBottle) -> Result<u8, Failure> {
     };
     KeptWorkspace::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();
-    let undo = gc::unwind_dead(&engine, id, known.owner(), None).await;
+    let undo = gc::unwind_dead(&engine, id, known.owner(), &[]).await;
     if let Some(left) = crate::report::not_undone(&undo) {
         print_message(&left);
+        return Ok(Class::Operation.exit_code());
+    }
+    if let Err(error) = BottleImages::remove(engine.as_ref(), &dir.path).await {
+        print_message(&crate::report::printable(&format!("not removed: an image of {id}: {error:#}")));
         return Ok(Class::Operation.exit_code());
     }
     dir.remove().map_err(failed)?;

@@ -5,6 +5,8 @@ pub(super) mod credentials;
 mod differences;
 pub(super) mod egress;
 mod git;
+mod home;
+mod image;
 mod preflight;
 pub(super) mod program;
 pub(super) mod resume;

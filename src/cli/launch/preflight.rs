@@ -161,8 +161,8 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
         if workspace.mode == WorkspaceMode::Copy {
             let keep = match plan.keep {
                 Keep::Never => "never: work that is not pulled is lost with the bottle",
-                Keep::OnFailure => "the workspace, if the agent fails or is interrupted",
-                Keep::Always => "the workspace, if something in it has changed",
+                Keep::OnFailure => "the workspace and the agent's home, if the agent fails or is interrupted",
+                Keep::Always => "the workspace and the agent's home, if something in the workspace has changed",
             };
             say("keep", keep.to_owned());
         }

@@ -9,6 +9,8 @@ use serde::Serialize;
 use super::agent::{AgentArgs, PreparedLaunch};
 use super::credentials;
 use super::differences::tell_differences;
+use super::home::{self, KeptHome};
+use super::image::{self, KeptImage};
 use super::preflight;
 use super::program;
 use crate::cli::bottle::client::{Client, ClientOptions, SessionEnd};
@@ -85,6 +87,10 @@ pub(in crate::cli) struct ResumedBottle {
     pub(in crate::cli) id: String,
     /// The plan that it was launched with.
     pub(in crate::cli) before: Option<serde_json::Value>,
+    /// How its agent's home begins.
+    pub(super) home: KeptHome,
+    /// Its image.
+    pub(super) image: KeptImage,
 }
 
 impl Args {
@@ -106,6 +112,9 @@ pub(in crate::cli) async fn launch(
     let state = state()?;
     let terminal = args.format == Format::Text && args.agent.wants_terminal(args.detach);
     let mut ready = args.agent.plan(&state, terminal, resumed.as_ref().map(|resumed| resumed.id.as_str()))?;
+    if let Some(resumed) = &resumed {
+        image::apply(&resumed.image, &mut ready.planned.plan);
+    }
     let recipe = args.agent.recipe.clone().unwrap_or_else(|| ready.planned.recipe.clone());
     let program = ready.defined.program(&recipe)?;
     let hooks = program::hooks(&program).await?;
@@ -134,6 +143,15 @@ pub(in crate::cli) async fn launch(
     }
     for line in preflight::lines(&ready, found.as_ref(), &hooks) {
         print_message(&line);
+    }
+    if let (Some(resumed), Ok((engine, _))) = (&resumed, &engine) {
+        for line in image::lines(&resumed.id, &resumed.image, engine.as_ref()).await? {
+            print_message(&line);
+        }
+        let own = (!matches!(resumed.image, KeptImage::Built(_))).then_some(&ready.planned.plan.image);
+        for line in home::lines(&resumed.id, &resumed.home, own, engine.as_ref()).await {
+            print_message(&line);
+        }
     }
     if let Some(before) = resumed.as_ref().and_then(|resumed| resumed.before.as_ref())
         && let Ok(after) = serde_json::to_value(&ready.planned.plan)
@@ -177,6 +195,8 @@ pub(in crate::cli) async fn launch(
         drafts: ready.drafts,
         patch: args.agent.patch.is_some(),
         resume: resumed.is_some(),
+        fresh_home: resumed.as_ref().is_some_and(|resumed| resumed.home == KeptHome::Fresh),
+        fresh_image: resumed.is_some_and(|resumed| resumed.image == KeptImage::Fresh),
         invocation: Some(Invocation { words, directory: directory.clone(), grants: Some(ready.grants) }),
         directory,
     };

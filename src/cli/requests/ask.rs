@@ -6,9 +6,11 @@ use crate::cli::bottle::find::FoundBottle;
 use crate::cli::failure::input;
 use crate::cli::open::state;
 use crate::cli::policy::{save_grant, saved_place};
-use crate::holder::{RequestAction, ask_requests};
+use crate::cli::print::print_message;
+use crate::holder::{RequestAction, ask_requests, ask_to_build};
 use crate::policy::Scope;
 use crate::primitive::{Offered, REQUESTS_FILE, ShownRequest, Wish, closed, read_requests};
+use crate::report::printable;
 use crate::session::{Class, Failure};
 
 /// For how long an operator grants a request.
@@ -24,9 +26,13 @@ pub(super) enum Grant {
 pub(super) const USUAL: Duration = Duration::from_mins(10);
 
 impl Grant {
-    /// What is granted where nothing is said: ten minutes, or one push.
+    /// What is granted where nothing is said: ten minutes, one push, or an image for the bottle.
     pub(super) fn usual(offered: &Offered) -> Self {
-        if offered.fits_time() { Self::For(USUAL) } else { Self::Once }
+        match offered {
+            Offered::Image(_) => Self::Bottle,
+            offered if offered.fits_time() => Self::For(USUAL),
+            _ => Self::Once,
+        }
     }
 
     /// Approves a request; returns it, and what was done in words. Without a grant, the usual one.
@@ -38,12 +44,7 @@ impl Grant {
     ) -> Result<(ShownRequest, String), Failure> {
         // What is saved, and what is usual, is that of what was shown. Without it, the holder says why it cannot be granted.
         let was_shown = |one: &ShownRequest| one.request.id == id && one.hash.as_deref() == Some(hash);
-        let offered = match grant {
-            None | Some(Self::Always) => {
-                of_bottle(bottle).await?.into_iter().find(was_shown).and_then(|one| one.candidate)
-            }
-            Some(_) => None,
-        };
+        let offered = of_bottle(bottle).await?.into_iter().find(was_shown).and_then(|one| one.candidate);
         let grant = grant.unwrap_or_else(|| offered.as_ref().map_or(Self::For(USUAL), Self::usual));
         let place = if grant == Self::Always { Some(saved_place(bottle)?) } else { None };
         let scope = match grant {
@@ -54,7 +55,16 @@ impl Grant {
             Self::Always => Scope::Always,
         };
         let action = RequestAction::Approve { id: id.to_owned(), hash: hash.to_owned(), scope };
-        let shown = decided(bottle, action).await?;
+        let shown = match &offered {
+            Some(Offered::Image(_)) => built(bottle, action).await?,
+            _ => decided(bottle, action).await?,
+        };
+        if matches!(shown.request.wish, Wish::Capability { .. }) {
+            return Ok((
+                shown,
+                format!("{id} of {bottle} is granted: its image is built, for the next launch of the bottle"),
+            ));
+        }
         let is_push = matches!(shown.request.wish, Wish::Git { .. });
         let holds = match (grant, place, offered) {
             (Self::Always, Some((path, folder)), Some(Offered::Entry(candidate))) => {
@@ -74,6 +84,14 @@ impl Grant {
 /// Rejects a request.
 pub(super) async fn reject(bottle: &str, id: &str, reason: &str) -> Result<ShownRequest, Failure> {
     decided(bottle, RequestAction::Reject { id: id.to_owned(), reason: reason.to_owned() }).await
+}
+
+/// Approves the request for an image, and shows the progress of its build.
+async fn built(bottle: &str, action: RequestAction) -> Result<ShownRequest, Failure> {
+    let known = FoundBottle::find(bottle)?;
+    let directory = known.state.bottle(bottle);
+    let shown = ask_to_build(bottle, &directory, action, |line| print_message(&printable(line))).await?.pop();
+    shown.ok_or_else(|| Failure::new(Class::Internal, format!("approve a request of {bottle}: no answer")))
 }
 
 async fn decided(bottle: &str, action: RequestAction) -> Result<ShownRequest, Failure> {

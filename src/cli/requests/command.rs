@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::ask::{Grant, now, of_all, of_bottle, reject};
 use super::{view, watch};
+use crate::cli::bottle::life;
 use crate::cli::failure::input;
+use crate::cli::launch::resume;
 use crate::cli::print::{Format, print_data, print_message};
-use crate::primitive::ShownRequest;
+use crate::primitive::{ShownRequest, Wish};
 use crate::report::ascii_json;
 use crate::session::{Class, Failure};
 
@@ -74,6 +76,9 @@ struct ApproveArgs {
     /// Also for later launches of this bottle in the same folder
     #[arg(long, group = "scope")]
     always: bool,
+    /// For an image: stop the bottle when it is built, and resume it with the image, in the background
+    #[arg(long)]
+    restart: bool,
 }
 
 #[derive(clap::Args)]
@@ -136,8 +141,38 @@ async fn approve(args: &ApproveArgs) -> Result<u8, Failure> {
         (_, _, _, true) => Some(Grant::Always),
         _ => None,
     };
+    if args.restart {
+        check_restart(bottle, id).await?;
+    }
     let (shown, text) = Grant::carry_out(grant, bottle, id, &args.hash).await?;
-    told(&shown, *format, &text)
+    let code = told(&shown, *format, &text)?;
+    if !matches!(shown.request.wish, Wish::Capability { .. }) {
+        return Ok(code);
+    }
+    if args.restart {
+        return restart(bottle).await;
+    }
+    print_message(&format!("hint: `bottler stop {bottle}`, then `bottler resume {bottle}`; or approve with --restart"));
+    Ok(code)
+}
+
+/// Refuses to restart a bottle for anything else than an image.
+async fn check_restart(bottle: &str, id: &str) -> Result<(), Failure> {
+    let shown = of_bottle(bottle).await?;
+    let found = shown.iter().find(|one| one.request.id == id);
+    if found.is_some_and(|one| !matches!(one.request.wish, Wish::Capability { .. })) {
+        return Err(input("--restart: only an image takes effect at the next launch").hint("leave it out"));
+    }
+    Ok(())
+}
+
+/// Stops a bottle, and launches it again in the background.
+async fn restart(bottle: &str) -> Result<u8, Failure> {
+    let code = life::stop_bottle(bottle).await?;
+    if code != 0 {
+        return Ok(code);
+    }
+    Box::pin(resume::in_background(bottle)).await
 }
 
 fn told(shown: &ShownRequest, format: Format, text: &str) -> Result<u8, Failure> {

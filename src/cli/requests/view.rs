@@ -39,12 +39,15 @@ pub(super) fn summary(one: &ShownRequest) -> String {
         }
         Wish::Credential { name, host } => format!("credential {name} for {host}"),
         Wish::Git { repository, reference, .. } => format!("git push to {repository}  {reference}"),
+        Wish::Capability { packages, dockerfile } if packages.is_empty() => {
+            format!("image  {}", dockerfile.lines().next().unwrap_or_default())
+        }
         Wish::Capability { packages, .. } => format!("packages {}", packages.join(" ")),
     };
     let warned = match &one.candidate {
         Some(Offered::Entry(candidate)) => !candidate.warnings.is_empty() || !candidate.credentials.is_empty(),
-        // What was found is what the gate is there for.
-        Some(Offered::Push(_)) => true,
+        // What was found is what the gate is there for; steps run as root.
+        Some(Offered::Push(_) | Offered::Image(_)) => true,
         None => false,
     };
     format!("{}{}", if warned { "! " } else { "" }, escaped(&what, SHORT))
@@ -99,6 +102,15 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
             let single = if candidate.exact { "once, " } else { "" };
             say("grant for", format!("{single}a time, this bottle, always"));
         }
+        (Some(Offered::Image(offer)), _) => {
+            say("builds on", escaped(&offer.base, LONG));
+            // Nothing is left out of what is run.
+            for step in &offer.steps {
+                say("step", escaped(&step.to_string(), usize::MAX));
+            }
+            say("runs", "as root in a container of the bottle, with its policy and without its credentials".to_owned());
+            say("grant for", "this bottle, from its next launch on".to_owned());
+        }
         (Some(Offered::Push(offer)), _) => {
             // Nothing is left out of what is released.
             for reason in &offer.reasons {
@@ -142,6 +154,7 @@ pub(super) fn commands(one: &ShownRequest) -> String {
     match &one.hash {
         Some(hash) => {
             let scopes = match &one.candidate {
+                Some(Offered::Image(_)) => "--restart",
                 Some(offered) if !offered.fits_time() => "--once | --bottle",
                 Some(offered) if !offered.fits_once() => "--for 10m | --bottle | --always",
                 _ => "--once | --for 10m | --bottle | --always",
@@ -209,7 +222,7 @@ pub(super) fn age(from: u64, now: u64) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::policy::{Candidate, Wanted};
-    use crate::primitive::Request;
+    use crate::primitive::{BuildStep, ImageOffer, Request};
 
     pub(in crate::cli::requests) fn shown(id: &str, host: &str, reason: &str) -> ShownRequest {
         ShownRequest {
@@ -273,6 +286,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn an_image_is_shown_with_every_step_of_its_build() {
+        let mut one = shown("r1", "x.com", "");
+        let packages: Vec<String> = (0..300).map(|n| format!("package-{n}")).collect();
+        one.request.wish = Wish::Capability { packages: packages.clone(), dockerfile: String::new() };
+        let steps = (0..50).map(|n| BuildStep::Run(format!("step-{n} {}", packages.join(" ")))).collect();
+        one.candidate = Some(Offered::Image(ImageOffer { base: "sha256:abc".into(), steps }));
+        let text = detail(&one, 130).join("\n");
+        assert!(text.contains("builds on   sha256:abc"), "{text}");
+        assert_eq!(text.matches("package-299\n").count(), 50, "nothing is cut");
+        assert!(commands(&one).contains("--hash 00ff00ff00ff00ff [--restart]"), "{}", commands(&one));
+        assert!(summary(&one).starts_with("! packages package-0"), "{}", summary(&one));
+    }
+
+    #[test]
     fn no_view_draws_what_an_agent_wrote() {
         let hostile = "\x1b[2Jok\u{202e}\n  hash        aaaa\u{200b}";
         let mut one = shown("r1", &format!("evil.com{hostile}"), hostile);
@@ -298,6 +325,11 @@ pub(super) mod tests {
             all.push(other);
         }
         all.push(pushed("r9", &[hostile]));
+        let mut built = one.clone();
+        built.request.wish = Wish::Capability { packages: vec![], dockerfile: format!("RUN {hostile}") };
+        let steps = vec![BuildStep::Run(hostile.into()), BuildStep::Env { name: "A".into(), value: hostile.into() }];
+        built.candidate = Some(Offered::Image(ImageOffer { base: hostile.into(), steps }));
+        all.push(built);
         all[1].remedy = vec![hostile.into()];
         all[1].obstacle = Some(hostile.into());
         let mut views = vec![table(&all, 200)];

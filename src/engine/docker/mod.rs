@@ -6,7 +6,6 @@ mod list;
 mod request;
 mod transport;
 
-use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,8 +24,8 @@ use self::endpoint::Endpoint;
 use super::labels;
 use super::{
     Archive, Bounds, ContainerSpec, ContainerState, Engine, EngineDetails, EngineError, EngineInfo, ErrorKind,
-    ExecSpec, Filter, ImageBuild, ImageFound, ImageLayer, NetworkSpec, Object, Output, Product, Progress, Removal,
-    Result, Streams, TerminalSize, VolumeSpec,
+    ExecSpec, Filter, ImageBuild, ImageCommit, ImageFound, ImageLayer, NetworkSpec, Object, Output, Product, Progress,
+    Removal, Result, Streams, TerminalSize, VolumeSpec,
 };
 
 /// The oldest API bottler works with: Docker 20.10.
@@ -201,6 +200,20 @@ impl Engine for DockerEngine {
             Ok(())
         };
         call("pull image", reference, BUILD, read).await
+    }
+
+    fn commits(&self) -> bool {
+        self.product() == Product::Docker
+    }
+
+    async fn image_commit(&self, commit: &ImageCommit) -> Result<String> {
+        let operation = "make an image of";
+        let base = call(operation, &commit.container, LOOK, self.docker.inspect_image(&commit.config_of)).await?;
+        let (repository, tag) = commit.reference.split_once(':').unwrap_or((&commit.reference, "latest"));
+        let options = query::CommitContainerOptionsBuilder::new();
+        let options = options.container(&commit.container).repo(repository).tag(tag).pause(true).build();
+        let config = request::committed(base.config.unwrap_or_default(), commit);
+        Ok(call(operation, &commit.container, BUILD, self.docker.commit_container(options, config)).await?.id)
     }
 
     async fn image_cache(&self) -> Result<Vec<String>> {
@@ -482,15 +495,9 @@ fn found(image: bollard::models::ImageInspect) -> ImageFound {
         command: command.collect(),
         user: config.user.unwrap_or_default(),
         workdir: config.working_dir.unwrap_or_default(),
-        env: variables(&config.env.unwrap_or_default()),
+        env: request::variables(&config.env.unwrap_or_default()),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
     }
-}
-
-/// Variables as an image has them: `NAME=value`.
-fn variables(lines: &[String]) -> BTreeMap<String, String> {
-    let pairs = lines.iter().filter_map(|line| line.split_once('='));
-    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn streams(

@@ -11,7 +11,8 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{
-    Attachment, Bind, ContainerSpec, HostNetwork, ImageBuild, ImageLayer, NetworkSpec, Product, SECCOMP, VolumeMount,
+    Attachment, Bind, ContainerSpec, HostNetwork, ImageBuild, ImageCommit, ImageLayer, NetworkSpec, Product, SECCOMP,
+    VolumeMount,
 };
 
 /// Keys by which the engine itself would let go of a terminal, in its own notation. It cannot be told to have none, and its
@@ -164,7 +165,7 @@ fn host_config(spec: &ContainerSpec, product: Product) -> api::HostConfig {
         storage_opt: spec.disk.map(|bytes| HashMap::from([("size".to_owned(), bytes.to_string())])),
         tmpfs: Some(spec.tmpfs.iter().map(|(target, options)| (target.clone(), tmpfs(options, product))).collect()),
         cap_drop: Some(vec!["ALL".into()]),
-        cap_add: (spec.host_network == Some(HostNetwork::Configure)).then(|| vec!["NET_ADMIN".into()]),
+        cap_add: Some(capabilities(spec)).filter(|added| !added.is_empty()),
         readonly_paths: readonly_paths(spec),
         privileged: Some(false),
         readonly_rootfs: Some(spec.read_only),
@@ -174,6 +175,39 @@ fn host_config(spec: &ContainerSpec, product: Product) -> api::HostConfig {
         dns: spec.beside.is_none().then(|| dns(spec)),
         extra_hosts: Some(spec.hosts.iter().map(|(name, address)| format!("{name}:{address}")).collect()),
         ipc_mode: Some("private".into()),
+        ..Default::default()
+    }
+}
+
+fn capabilities(spec: &ContainerSpec) -> Vec<String> {
+    let configures = (spec.host_network == Some(HostNetwork::Configure)).then_some("NET_ADMIN");
+    configures.into_iter().chain(spec.capabilities.iter().copied()).map(str::to_owned).collect()
+}
+
+/// Variables as an image has them: `NAME=value`.
+pub(super) fn variables(lines: &[String]) -> BTreeMap<String, String> {
+    let pairs = lines.iter().filter_map(|line| line.split_once('='));
+    pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// An image's configuration for one that is made of a container. What is absent or empty here is taken from the container
+/// (moby, `daemon/commit.go`), whose entry point and check are bottler's.
+pub(super) fn committed(base: api::ImageConfig, commit: &ImageCommit) -> api::ContainerConfig {
+    let mut env: BTreeMap<String, String> = variables(&base.env.unwrap_or_default());
+    env.extend(commit.env.clone());
+    let labels = base.labels.unwrap_or_default().into_iter().chain(commit.labels.clone());
+    api::ContainerConfig {
+        user: base.user,
+        exposed_ports: base.exposed_ports,
+        env: Some(env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()),
+        cmd: Some(base.cmd.unwrap_or_default()),
+        healthcheck: base.healthcheck,
+        volumes: base.volumes,
+        working_dir: base.working_dir,
+        entrypoint: Some(base.entrypoint.unwrap_or_default()),
+        labels: Some(labels.collect()),
+        stop_signal: base.stop_signal,
+        shell: base.shell,
         ..Default::default()
     }
 }

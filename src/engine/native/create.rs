@@ -100,7 +100,7 @@ impl NativeEngine {
             _ => Vec::new(),
         };
         for mount in &spec.mounts {
-            self.settle_volume(mount, &config, mapping).map_err(broken(operation, &spec.name))?;
+            self.settle_volume(mount, &image.join("files"), &config, mapping).map_err(broken(operation, &spec.name))?;
         }
         let filters = filter::programs(&self.root).map_err(|error| refused(format!("{error:#}")))?;
         // Two that are created at the same moment must find each other.
@@ -166,14 +166,28 @@ impl NativeEngine {
         }
     }
 
-    /// Gives a volume that is new the owner and the mode of the folder that it is mounted on, as other engines do.
-    fn settle_volume(&self, mount: &VolumeMount, config: &image::Config, mapping: Mapping) -> std::io::Result<()> {
+    /// Gives a volume that is new the owner and the mode of the folder that it is mounted on, as other engines do. They
+    /// also copy what is in the folder; images of bottler's own have nothing there.
+    fn settle_volume(
+        &self,
+        mount: &VolumeMount,
+        files: &Path,
+        config: &image::Config,
+        mapping: Mapping,
+    ) -> std::io::Result<()> {
         let volume = self.store.volume(&mount.volume);
         let fresh = volume.join("fresh");
         if mount.read_only || !fresh.exists() {
             return Ok(());
         }
         if let Some(folder) = config.folder(&mount.target) {
+            let place = files.join(mount.target.trim_start_matches('/'));
+            if std::fs::read_dir(place).is_ok_and(|mut inside| inside.next().is_some()) {
+                return Err(std::io::Error::other(format!(
+                    "volume {} would hide what the image has in {}: the native engine copies no files into a volume",
+                    mount.volume, mount.target
+                )));
+            }
             let data = volume.join("data");
             if mapping == Mapping::Host {
                 std::os::unix::fs::chown(&data, Some(folder.account.user), Some(folder.account.group))?;

@@ -162,6 +162,9 @@ fn refuse(spec: &ContainerSpec) -> Result<(), String> {
     if let Some(runtime) = &spec.runtime {
         return Err(format!("the native engine has no runtime {runtime:?}; leave `runtime` out, or use Docker"));
     }
+    if !spec.capabilities.is_empty() {
+        return Err("the native engine gives no container a capability".into());
+    }
     if spec.disk.is_some() {
         return Err("the native engine has no storage-opt to bound a disk; leave resources.disk out".into());
     }

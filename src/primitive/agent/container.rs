@@ -12,10 +12,10 @@ use crate::layout::agent::Far;
 use crate::layout::{self, EXECUTABLE};
 use crate::plan::AgentPlan;
 use crate::primitive::account::Account;
-use crate::primitive::bottle::Bottle;
+use crate::primitive::bottle::{Bottle, BuildBase};
 use crate::primitive::event::Event;
 use crate::primitive::handle::{ImageInfo, Sidecar};
-use crate::session::{Class, Failure};
+use crate::session::{BottleImages, Class, Failure};
 
 /// How many names are tried when one is taken: the bottle's id, then with `-2` to `-99`.
 const NAMES: u32 = 99;
@@ -70,24 +70,8 @@ pub(in crate::primitive) fn container(
     Ok(ContainerSpec {
         env: environment(plan, image, serving),
         hostname: bottle.session.id.clone(),
-        hosts: serving
-            .iter()
-            .flat_map(|sidecar| &sidecar.relays)
-            .map(|relay| (relay.name.clone(), relay.address.ip().to_string()))
-            .collect::<BTreeSet<_>>()
-            .into_iter()
-            .collect(),
-        mounts: serving
-            .iter()
-            .flat_map(|sidecar| {
-                let own = format!("{}/{}", layout::agent::SERVICES_DIR, sidecar.name);
-                let of = |volume: &Option<String>, target: String| {
-                    Some(VolumeMount { volume: volume.clone()?, target, read_only: true })
-                };
-                [of(&sidecar.volume, own), of(&sidecar.shown, layout::supervise::POLICY_DIR.to_owned())]
-            })
-            .flatten()
-            .collect(),
+        hosts: hosts(serving),
+        mounts: mounts(serving),
         tmpfs: [(layout::agent::RUN_DIR.to_owned(), format!("rw,nosuid,nodev,noexec,size=16m,mode=0755,{owner}"))]
             .into(),
         runtime: bottle.plan.runtime.clone(),
@@ -100,6 +84,52 @@ pub(in crate::primitive) fn container(
         auto_remove: true,
         ..ContainerSpec::closed(name, image.tag.clone(), command, account.to_string(), plan.resources, identity)
     })
+}
+
+/// Notes what a build of another image for this agent begins with, and the image that was made of one that was built.
+pub(in crate::primitive) async fn note_build_base(
+    bottle: &Bottle,
+    plan: &AgentPlan,
+    image: Arc<ImageInfo>,
+    serving: &[Arc<Sidecar>],
+) -> Result<(), Failure> {
+    if let Some(directory) = bottle.host.staging.as_deref() {
+        let noted = BottleImages::read(directory).and_then(|mut images| match &images.current {
+            Some(current) if current.reference == bottle.plan.image.source => images.note(&image.tag, directory),
+            _ => Ok(()),
+        });
+        if let Err(error) = noted {
+            bottle.events.tell(Event::Log(format!("note the image of this bottle: {error}")));
+        }
+    }
+    let proxy: Vec<Arc<Sidecar>> = serving.iter().filter(|sidecar| sidecar.is_proxy()).take(1).cloned().collect();
+    let Some(egress) = proxy.first().cloned() else { return Ok(()) };
+    let relays = relays(&proxy).await?;
+    let mut env = environment(&AgentPlan { env: BTreeMap::new(), ..plan.clone() }, &image, &proxy);
+    env.insert("HOME".to_owned(), "/root".to_owned());
+    env.insert("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned());
+    let (hosts, mounts) = (hosts(&proxy), mounts(&proxy));
+    let _ = bottle.build_base.set(BuildBase { image, egress, relays, mounts, hosts, env });
+    Ok(())
+}
+
+/// The names by which the sidecars are found.
+fn hosts(serving: &[Arc<Sidecar>]) -> Vec<(String, String)> {
+    let relays = serving.iter().flat_map(|sidecar| &sidecar.relays);
+    let hosts = relays.map(|relay| (relay.name.clone(), relay.address.ip().to_string()));
+    hosts.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The volumes with what the sidecars have for the agent.
+fn mounts(serving: &[Arc<Sidecar>]) -> Vec<VolumeMount> {
+    let of = |volume: &Option<String>, target: String| {
+        Some(VolumeMount { volume: volume.clone()?, target, read_only: true })
+    };
+    let both = serving.iter().flat_map(|sidecar| {
+        let own = format!("{}/{}", layout::agent::SERVICES_DIR, sidecar.name);
+        [of(&sidecar.volume, own), of(&sidecar.shown, layout::supervise::POLICY_DIR.to_owned())]
+    });
+    both.flatten().collect()
 }
 
 /// The account that an agent runs as. The image has looked up the plan's user; a recipe's own must be numeric.

@@ -32,6 +32,11 @@ impl Provisions {
         files
     }
 
+    /// The paths of the files of other owners.
+    pub(super) fn unpacked(&self) -> impl Iterator<Item = &str> {
+        self.foreign.iter().map(|(file, _)| file.path.as_str())
+    }
+
     /// The archive of the files of other owners, if there are any.
     pub(in crate::primitive) fn upload(&mut self) -> Option<Result<Bytes, Failure>> {
         if self.foreign.is_empty() {

@@ -1,18 +1,20 @@
 //! `run_agent`: creates and starts the agent's container at once, and holds its command back until the release.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use futures_util::FutureExt;
 use tokio::sync::{OnceCell, watch};
 
 use super::channel::Channel;
-use super::container::{account, container, create, relays};
+use super::container::{account, container, create, note_build_base, relays};
+use super::home;
 use super::provisions::Provisions;
-use crate::engine::labels::Kind;
+use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ErrorKind, VolumeMount, VolumeSpec, whole};
 use crate::layout::agent::WORKSPACE;
 use crate::plan::{AgentPlan, WorkspaceMode};
+use crate::primitive::account::Account;
 use crate::primitive::away::{outlast, unsaid};
 use crate::primitive::bottle::Bottle;
 use crate::primitive::event::Event;
@@ -43,6 +45,8 @@ pub struct Agent {
     pub life: Arc<Lifecycle>,
     /// The volume of its workspace, if it has one.
     pub(in crate::primitive) workspace: Option<String>,
+    /// Its home, if an earlier agent has left it; known once its container has been created.
+    pub(in crate::primitive) left_home: Arc<OnceLock<String>>,
     pub(in crate::primitive) egress: Arc<Sidecar>,
     /// The internal network that it is attached to, in a bottle that is not sealed.
     pub(in crate::primitive) inside: Option<Arc<Network>>,
@@ -146,6 +150,37 @@ fn check(bottle: &Bottle, config: &AgentPlan) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The volume of the workspace.
+struct WorkspaceVolume {
+    name: String,
+    /// Its labels if it is created; that of a kept workspace exists.
+    identity: Option<Identity>,
+}
+
+/// Announces the volume of the agent's workspace, if it has one.
+fn announce_workspace(bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Result<Option<WorkspaceVolume>, Failure> {
+    if bottle.seed().is_none() {
+        return Ok(None);
+    }
+    let name = bottle.workspace_volume();
+    let exists = matches!(bottle.host.workspace, Some(WorkspaceSource::KeptWorkspace(_)));
+    let identity = if exists { None } else { Some(bottle.intend(Kind::Volume, &name, at)?) };
+    Ok(Some(WorkspaceVolume { name, identity }))
+}
+
+impl WorkspaceVolume {
+    /// Creates it, unless it exists.
+    async fn mounted(self, bottle: &Bottle, account: Account) -> Result<VolumeMount, Failure> {
+        let Self { name, identity } = self;
+        if let Some(identity) = identity {
+            let owner = Some((account.user, account.group));
+            bottle.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
+        }
+        let target = bottle.plan.workspace.as_ref().map_or(WORKSPACE, |plan| &plan.path).to_owned();
+        Ok(VolumeMount { volume: name, target, read_only: false })
+    }
+}
+
 /// Creates and starts the agent's container. Its command waits for [`crate::primitive::release`].
 ///
 /// # Errors
@@ -157,18 +192,9 @@ pub fn run_agent(
 ) -> Result<Arc<Agent>, Failure> {
     let config = options.config;
     check(bottle, &config).map_err(|failure| failure.at(at))?;
-    // The volume of a copy is created; that of a kept workspace exists.
-    let seed = bottle.seed();
-    let kept = matches!(bottle.host.workspace, Some(WorkspaceSource::KeptWorkspace(_)));
-    let path = bottle.plan.workspace.as_ref().map_or_else(|| WORKSPACE.to_owned(), |plan| plan.path.clone());
-    let workspace = match &seed {
-        Some(_) if kept => Some((None, bottle.workspace_volume())),
-        Some(_) => {
-            let name = bottle.workspace_volume();
-            Some((Some(bottle.intend(Kind::Volume, &name, at)?), name))
-        }
-        None => None,
-    };
+    let workspace = announce_workspace(bottle, at)?;
+    let home = home::announce(bottle, at)?;
+    let left_home = Arc::new(OnceLock::new());
     let serving: Vec<Arc<Sidecar>> = {
         let sidecars = bottle.inventory.open_sidecars();
         sidecars.into_iter().filter(|sidecar| !sidecar.relays.is_empty()).collect()
@@ -191,8 +217,8 @@ pub fn run_agent(
         })
     });
     let image = options.image;
-    let (context, base, plan, volume) = (bottle.clone(), image.clone(), config.clone(), workspace.clone());
-    let workspace = workspace.map(|(_, name)| name);
+    let (context, base, plan, left) = (bottle.clone(), image.clone(), config.clone(), left_home.clone());
+    let name = workspace.as_ref().map(|volume| volume.name.clone());
     let created = bottle.effect("create agent".into(), at, async move {
         // The volumes must exist, and must have been initialised by their writers' images, before a reader mounts
         // them.
@@ -208,16 +234,21 @@ pub fn run_agent(
             // The only DNS server that it is given does not respond: nothing listens there.
             spec.resolver = Some(network.address(Network::egress_place()).await?);
         }
-        if let Some((identity, name)) = volume {
-            if let Some(identity) = identity {
-                let owner = Some((account.user, account.group));
-                context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
-            }
-            spec.mounts.push(VolumeMount { volume: name, target: path.clone(), read_only: false });
+        if let Some(volume) = workspace {
+            spec.mounts.push(volume.mounted(&context, account).await?);
         }
         if let Some(plan) = context.plan.workspace.as_ref().filter(|plan| plan.mode == WorkspaceMode::Mount) {
             spec.binds = mounts(&context, plan)?;
         }
+        if let Some(home) = home
+            && let Some(home) = home::mounted(&context, home, &built, account, &spec).await?
+        {
+            if home.is_left {
+                let _ = left.set(home.mount.target.clone());
+            }
+            spec.mounts.push(home.mount);
+        }
+        note_build_base(&context, &plan, built, &serving).await?;
         let id = create(&context, spec).await?;
         context.events.tell(Event::AgentCreated { container: id.clone() });
         Ok(id)
@@ -230,12 +261,20 @@ pub fn run_agent(
     let agent = Arc::new_cyclic(|this: &std::sync::Weak<Agent>| {
         let reconnected = watch::Sender::new(0);
         let back = reconnected.clone();
-        let begin = StartInputs { created: created.clone(), image: used, opened, started: started.clone(), back };
-        let (channel, exit) = start(bottle, begin, this.clone(), &config, at);
+        let inputs = StartInputs {
+            created: created.clone(),
+            image: used,
+            opened,
+            started: started.clone(),
+            back,
+            left: left_home.clone(),
+        };
+        let (channel, exit) = start(bottle, inputs, this.clone(), &config, at);
         Agent {
             config,
             life,
-            workspace,
+            workspace: name,
+            left_home,
             egress: options.egress,
             inside,
             receiver,
@@ -260,6 +299,7 @@ struct StartInputs {
     started: Arc<AtomicBool>,
     /// Notified when the engine was unreachable and has come back.
     back: watch::Sender<u64>,
+    left: Arc<OnceLock<String>>,
 }
 
 /// Starts the container once its gate is open, and connects to init. Waits for its end from before the start, so as
@@ -271,7 +311,7 @@ fn start(
     config: &AgentPlan,
     at: Option<&ScriptLocation>,
 ) -> (Pending<Channel>, Pending<i64>) {
-    let StartInputs { created, image, mut opened, started, back } = begin;
+    let StartInputs { created, image, mut opened, started, back, left } = begin;
     let (waiting, waiter) = tokio::sync::oneshot::channel();
     let (context, id) = (bottle.clone(), created.clone());
     // Not an effect: it lasts as long as the bottle, and the teardown does not wait for it.
@@ -320,7 +360,11 @@ fn start(
             let archive = stream(seed.get().await?, path, (owner.user.into(), owner.group.into()));
             context.session.engine.container_upload(&id, archive).await?;
         }
-        if let Some(tar) = agent.upgrade().and_then(|agent| lock(&agent.provision).upload()).transpose()? {
+        let agent = agent.upgrade();
+        if let (Some(home), Some(agent)) = (left.get(), &agent) {
+            home::check_unpacked(&context.session.id, home, lock(&agent.provision).unpacked())?;
+        }
+        if let Some(tar) = agent.and_then(|agent| lock(&agent.provision).upload()).transpose()? {
             context.session.engine.container_upload(&id, whole(tar)).await?;
         }
         context.session.engine.container_start(&id).await?;

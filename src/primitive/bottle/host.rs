@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::images::Images;
 use crate::credential::Credential;
 use crate::plan::CredentialPlan;
-use crate::primitive::handle::WorkspaceSource;
+use crate::primitive::handle::{HomeSource, WorkspaceSource};
 
 /// How long a script may compute between two waits, in processor time.
 pub const MAX_BURST: Duration = Duration::from_secs(5);
@@ -27,6 +27,8 @@ pub struct HostContext {
     pub staging: Option<PathBuf>,
     /// Where the agent's workspace comes from, if it has one of its own.
     pub workspace: Option<WorkspaceSource>,
+    /// Where the agent's home comes from, if it may outlive the bottle.
+    pub home: Option<HomeSource>,
     /// Variables that only the agent receives.
     pub agent_env: BTreeMap<String, String>,
     /// The values and placeholders of the plan's credentials. The agent receives the placeholders, egress the values.
@@ -57,6 +59,7 @@ impl HostContext {
             directory: None,
             staging: None,
             workspace: None,
+            home: None,
             agent_env: BTreeMap::new(),
             credentials: Vec::new(),
             renew: None,

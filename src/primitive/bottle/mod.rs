@@ -1,6 +1,7 @@
 //! A bottle in the making: what the primitives of one launch share.
 
 mod addresses;
+mod build_base;
 mod channels;
 mod credentials;
 mod host;
@@ -17,6 +18,7 @@ mod steps;
 mod turn;
 
 pub use addresses::{FreeRanges, free_ranges};
+pub(super) use build_base::BuildBase;
 pub use host::{HostContext, MAX_BURST, Renew};
 pub use images::Images;
 pub(super) use images::{ImageSource, Layered};

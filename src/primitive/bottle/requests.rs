@@ -306,9 +306,40 @@ pub(in crate::primitive) struct Desk {
     /// Locked while a question is answered and while one is decided, so that each is decided once.
     pub(in crate::primitive) queue: Arc<tokio::sync::Mutex<Queue>>,
     denials: Mutex<Denials>,
+    /// Whether an image can be built, and by what its packages are installed; looked up once.
+    pub(in crate::primitive) package_program: tokio::sync::OnceCell<Option<&'static str>>,
+    /// The request whose image is being built.
+    building: Mutex<Option<String>>,
+}
+
+/// Held while the image of a request is being built.
+pub(in crate::primitive) struct Building(Arc<Desk>);
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        *lock(&self.0.building) = None;
+    }
 }
 
 impl Desk {
+    /// Notes that the image of a request is being built.
+    ///
+    /// # Errors
+    /// The request whose image is being built now.
+    pub(in crate::primitive) fn begin_build(self: &Arc<Self>, id: &str) -> Result<Building, String> {
+        let mut building = lock(&self.building);
+        if let Some(other) = &*building {
+            return Err(other.clone());
+        }
+        *building = Some(id.to_owned());
+        Ok(Building(self.clone()))
+    }
+
+    /// Whether the image of a request is being built.
+    pub(in crate::primitive) fn is_building(&self, id: &str) -> bool {
+        lock(&self.building).as_deref() == Some(id)
+    }
+
     /// Notes a refused request of the agent.
     pub(in crate::primitive) fn note_denial(&self, event: &audit::Event) {
         if event.kind.decision != "refuse" || !event.kind.client.is_empty() {

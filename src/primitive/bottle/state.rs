@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
 use super::addresses::Allocator;
+use super::build_base::BuildBase;
 use super::channels::Channels;
 use super::host::HostContext;
 use super::images::ImageCache;
@@ -48,7 +49,9 @@ pub struct Bottle {
     pub(in crate::primitive) turn: LaunchTurn,
     pub(in crate::primitive) progress: Progress,
     pub(in crate::primitive) recording: Recording,
-    pub(in crate::primitive) desk: Desk,
+    pub(in crate::primitive) desk: Arc<Desk>,
+    /// What a build begins with, once the agent's container is created.
+    pub(in crate::primitive) build_base: OnceLock<BuildBase>,
     /// What is wrong with it now.
     pub(in crate::primitive) condition: Mutex<Condition>,
     /// The initial content of its workspace, once it was read.
@@ -118,7 +121,8 @@ impl Bottle {
             turn: LaunchTurn::default(),
             progress: Progress::new(),
             recording: Recording::default(),
-            desk: Desk::default(),
+            desk: Arc::default(),
+            build_base: OnceLock::new(),
             condition: Mutex::default(),
             seed: OnceLock::new(),
         }

@@ -23,6 +23,9 @@ pub struct ImageInfo {
     /// The home of that account.
     #[serde(skip)]
     pub(in crate::primitive) home: String,
+    /// The id of the image without bottler's layer; empty for bottler's own.
+    #[serde(skip)]
+    pub(in crate::primitive) base: String,
     /// Its environment variables.
     #[serde(skip)]
     pub(in crate::primitive) env: BTreeMap<String, String>,

@@ -16,5 +16,5 @@ pub use network::Network;
 pub(super) use pair::{Pair, Pairs, Refusal};
 pub use sidecar::{Sidecar, SidecarOptions};
 pub(super) use sidecar::{SidecarInputs, inside};
-pub use source::WorkspaceSource;
+pub use source::{HomeSource, WorkspaceSource};
 pub use volume::Volume;

@@ -1,4 +1,4 @@
-//! The source of a workspace.
+//! The source of a workspace, and of the agent's home.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,4 +24,15 @@ pub enum WorkspaceSource {
     },
     /// The volume of an earlier launch of this bottle, with the seed of that launch.
     KeptWorkspace(Arc<Seed>),
+}
+
+/// The source of the agent's home, where that may outlive the bottle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HomeSource {
+    /// The image.
+    New,
+    /// The volume of an earlier launch of this bottle; the image where the engine no longer has it.
+    Kept,
+    /// The image, in place of the volume of an earlier launch.
+    Fresh,
 }

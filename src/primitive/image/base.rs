@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use crate::engine::ErrorKind;
 use crate::engine::labels::Kind;
-use crate::layout::agent::BUNDLES;
+use crate::layout::agent::{BUNDLES, OWN_BUNDLE};
 use crate::primitive::unstarted::unstarted;
 use crate::session::{Class, Failure, Session};
 
@@ -45,6 +45,12 @@ pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<Ba
                 seen.bundle = (path, bundle);
                 break;
             }
+        }
+        // In an image that was built on ours, the bundle is a link, and its content was put aside.
+        if seen.bundle.1.is_empty()
+            && let Some(own) = file(session, &container, OWN_BUNDLE).await?
+        {
+            seen.bundle.1 = own;
         }
         Ok(seen)
     };

@@ -89,6 +89,7 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocatio
                 workdir: String::new(),
                 account,
                 home: DEFAULT_HOME.to_owned(),
+                base: String::new(),
                 env: BTreeMap::new(),
             }));
         }
@@ -134,6 +135,6 @@ async fn on_top(bottle: &Bottle, source: &str, found: ImageFound) -> Result<Arc<
     let user = bottle.plan.agent.user.clone();
     let images = bottle.host.images.source();
     let Layered { tag, account, home } = images.layer(&bottle.session, &found, &user, bottle.plan.gvisor).await?;
-    let ImageFound { command, user, workdir, env, .. } = found;
-    Ok(Arc::new(ImageInfo { tag, command, user, workdir, account: Some(account), home, env }))
+    let ImageFound { id: base, command, user, workdir, env, .. } = found;
+    Ok(Arc::new(ImageInfo { tag, command, user, workdir, account: Some(account), home, base, env }))
 }

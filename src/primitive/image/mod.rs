@@ -10,5 +10,5 @@ mod self_image;
 
 pub use build::{ImageOptions, build_image};
 pub(super) use build::{git_image, self_image};
-pub use on_engine::{images_on_engine, own_image};
+pub use on_engine::{build_reference, images_on_engine, own_image};
 pub use placeholder::placeholder_images;

@@ -72,14 +72,23 @@ impl ImageSource for OnEngine {
     }
 }
 
-/// Builds a user's image; returns its reference. Equal contexts, Dockerfiles and arguments are built once.
-async fn build_own(
-    session: &Session,
-    events: &Events,
-    building: &Mutex<()>,
-    build: &BuildSection,
-    rebuild: bool,
-) -> Result<String, Failure> {
+/// What a build needs.
+struct Packed {
+    tag: String,
+    dockerfile: String,
+    context: Vec<u8>,
+}
+
+/// The reference that a user's image is built as, if it is built now.
+///
+/// # Errors
+/// The context cannot be read, or the build would reach the network unseen.
+pub async fn build_reference(build: &BuildSection) -> Result<String, Failure> {
+    packed(build).await.map(|packed| packed.tag)
+}
+
+/// Reads a build's context. Its reference is derived from the context, the Dockerfile and the arguments.
+async fn packed(build: &BuildSection) -> Result<Packed, Failure> {
     let (wanted, network) = (build.clone(), build.network == BuildNetwork::Default);
     let packed = crate::task::blocking(move || pack(&wanted)).await;
     let packed = packed.map_err(|error| Failure::new(Class::Internal, format!("read the context: {error}")))?;
@@ -98,13 +107,26 @@ async fn build_own(
     digest.update(build.target.as_deref().unwrap_or_default());
     digest.update([u8::from(network)]);
     let tag = format!("bottler:build-{}", &HEXLOWER.encode(&digest.finalize())[..DIGITS]);
+    Ok(Packed { tag, dockerfile: name, context })
+}
+
+/// Builds a user's image; returns its reference. Equal contexts, Dockerfiles and arguments are built once.
+async fn build_own(
+    session: &Session,
+    events: &Events,
+    building: &Mutex<()>,
+    build: &BuildSection,
+    rebuild: bool,
+) -> Result<String, Failure> {
+    let Packed { tag, dockerfile, context } = packed(build).await?;
+    let network = build.network == BuildNetwork::Default;
     let engine = &session.engine;
     let _building = building.lock().await;
     if rebuild || engine.image_find(&tag).await?.is_none() {
         let wanted = ImageBuild {
             tag: tag.clone(),
             context: Bytes::from(context),
-            dockerfile: name,
+            dockerfile,
             args: build.args.clone(),
             target: build.target.clone(),
             network,

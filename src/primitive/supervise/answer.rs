@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::capability::offer;
 use super::declared::{declared, place};
 use super::denial::denied;
 use super::judge::{audited, has_ended, judge, now, wanted};
@@ -15,8 +16,8 @@ use super::reply::{expired, reply};
 use super::settle::tell_clients;
 use crate::plan::OnRequest;
 use crate::policy::{Verdict, Wanted};
-use crate::primitive::bottle::{Bottle, Decider, Queue, RequestState, Wish};
-use crate::session::Failure;
+use crate::primitive::bottle::{Bottle, Decider, Queue, Request, RequestState, Wish};
+use crate::session::{BottleImages, Failure};
 use crate::sidecar::supervise::{Ask, Call, Reply, Status, Update};
 
 /// Most requests that wait for the operator, and most of one domain.
@@ -117,6 +118,9 @@ async fn request(bottle: &Arc<Bottle>, wish: Wish, reason: String) -> Reply {
         audited(bottle, &wish, "refuse", "request_flood", &why);
         return Reply::new(Status::Refused, why, "Wait until the operator has decided about the others.");
     }
+    if let Some(built) = built(bottle, &queue, &wish) {
+        return reply(&built);
+    }
     let state = refused_by_rule(bottle, &wish).unwrap_or(RequestState::Pending);
     let request = match queue.add(wish, reason, now(), state) {
         Ok(request) => request,
@@ -208,8 +212,10 @@ fn refused_by_rule(bottle: &Bottle, wish: &Wish) -> Option<RequestState> {
         Wish::Credential { name, host } if wanted(bottle, wish).is_none() => {
             format!("no credential {name} is declared for {host}, and a running bottle gets no other ones; {told}")
         }
-        Wish::Capability { .. } => format!("the image of a running bottle is not changed; {told}"),
-        Wish::Egress(_) | Wish::Credential { .. } | Wish::Git { .. } => {
+        Wish::Capability { packages, dockerfile } if let Err(why) = offer(bottle, packages, dockerfile) => {
+            format!("no other image is built for this bottle: {why}; {told}")
+        }
+        Wish::Egress(_) | Wish::Credential { .. } | Wish::Git { .. } | Wish::Capability { .. } => {
             let plan = bottle.plan.supervise.as_ref()?;
             if plan.on_request != OnRequest::Reject {
                 return None;
@@ -220,6 +226,14 @@ fn refused_by_rule(bottle: &Bottle, wish: &Wish) -> Option<RequestState> {
     Some(RequestState::Rejected { reason, by: Decider::Rule, at: now() })
 }
 
+/// The request that an image was built for already, if the bottle still has that.
+fn built(bottle: &Bottle, queue: &Queue, wish: &Wish) -> Option<Request> {
+    let is_it = |request: &&Request| matches!(request.state, RequestState::Approved { .. }) && request.wish == *wish;
+    let found = queue.all().iter().rev().filter(|_| matches!(wish, Wish::Capability { .. })).find(is_it)?;
+    let images = BottleImages::read(bottle.host.staging.as_deref()?).ok()?;
+    images.current.is_some().then(|| found.clone())
+}
+
 /// Rejects a request for which nobody decides in time.
 fn await_deadline(bottle: &Arc<Bottle>, id: &str) {
     let Some(seconds) = bottle.plan.supervise.as_ref().and_then(|plan| plan.deadline) else { return };
@@ -227,6 +241,10 @@ fn await_deadline(bottle: &Arc<Bottle>, id: &str) {
     crate::task::spawn(async move {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let Some(bottle) = weak.upgrade() else { return };
+        // Somebody has decided, and what is decided is being done.
+        if bottle.desk.is_building(&id) {
+            return;
+        }
         let why = format!("nobody decided in time, which is {seconds} s here");
         bottle.settle(&id, RequestState::Rejected { reason: why, by: Decider::Deadline, at: now() }).await;
     });
@@ -234,11 +252,14 @@ fn await_deadline(bottle: &Arc<Bottle>, id: &str) {
 
 /// Whether a text of a request holds a secret of the bottle, or the value of a credential.
 fn holds_secret(bottle: &Bottle, wish: &Wish, reason: &str) -> bool {
-    let wish = json!(wish);
     let (secrets, credentials) = (bottle.secrets.all(), bottle.credentials());
     let secrets = secrets.iter().map(|secret| secret.value.as_str());
-    let values = credentials.iter().map(|credential| credential.value.as_str());
+    // In requests of a build, in which the agent has no placeholders, egress would put values in for them.
+    let builds = matches!(wish, Wish::Capability { .. });
+    let placeholders = credentials.iter().filter(|_| builds).map(|credential| credential.placeholder.as_str());
+    let values = credentials.iter().map(|credential| credential.value.as_str()).chain(placeholders);
     let mut all = secrets.chain(values).filter(|value| value.len() >= MIN_SECRET);
+    let wish = json!(wish);
     all.any(|value| reason.contains(value) || has_text(&wish, value))
 }
 

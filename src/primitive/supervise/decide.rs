@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedMutexGuard;
 
+use super::build::build;
+use super::capability::{ImageOffer, offer};
 use super::denial::denied;
 use super::judge::{judge, now, wanted};
 use super::offered::Offered;
 use super::remedy::remedy;
 use crate::policy::{Change, LivePolicy, Scope, Verdict};
-use crate::primitive::bottle::{Bottle, Decider, Request, RequestState, Wish};
-use crate::session::{Class, Failure};
+use crate::primitive::bottle::{Bottle, Decider, Queue, Request, RequestState, Wish};
+use crate::session::{BottleImages, BuiltImage, Class, Failure};
 use crate::sidecar::git_gate::{Approval, Offer};
 use crate::sidecar::supervise::DeniedRequest;
 
@@ -92,6 +95,10 @@ impl Bottle {
             Failure::new(Class::Input, format!("approve {id} of {}: {why}", self.session.id)).hint(hint)
         })?;
         let generation = match candidate {
+            Offered::Image(offer) => {
+                let offer = offer.clone();
+                return self.approve_image(queue, shown, &offer).await;
+            }
             Offered::Entry(candidate) => {
                 let change = Change::Allow { entries: vec![candidate.entry.clone()], scope };
                 self.change_policy(&change).await?.generation
@@ -107,6 +114,52 @@ impl Bottle {
         let request = request.ok_or_else(|| self.unknown(id))?;
         self.tell_decided(&request);
         Ok(ShownRequest { request, candidate: None, hash: None, generation, ..shown })
+    }
+
+    /// Builds the image of a request, and grants it when that is complete. Other requests are answered meanwhile.
+    async fn approve_image(
+        self: &Arc<Self>,
+        queue: OwnedMutexGuard<Queue>,
+        shown: ShownRequest,
+        offer: &ImageOffer,
+    ) -> Result<ShownRequest, Failure> {
+        let id = shown.request.id.as_str();
+        let building = self.desk.begin_build(id).map_err(|other| {
+            let why = format!("approve {id} of {}: the image of {other} is being built", self.session.id);
+            Failure::new(Class::Operation, why)
+                .hint("one image is built at a time, and each begins with the one before")
+        })?;
+        drop(queue);
+        let built = build(self, id, offer).await.map_err(|failure| match failure.class {
+            Class::Operation => failure.hint(format!("nothing was granted, and {id} still waits")),
+            _ => failure,
+        })?;
+        let mut queue = self.queue().await.map_err(|error| self.unread(&error))?;
+        let reference = built.reference.clone();
+        let noted = self.undecided(queue.get(id), id).map(drop).and_then(|()| self.use_image(built));
+        if let Err(failure) = noted {
+            // Its reference is written down: what cannot be removed now is removed with the bottle.
+            let _ = self.session.engine.image_remove(&reference).await;
+            return Err(failure);
+        }
+        let generation = shown.generation;
+        let request =
+            self.record(&mut queue, id, RequestState::Approved { scope: Scope::Bottle, generation, at: now() });
+        drop(queue);
+        drop(building);
+        let request = request.ok_or_else(|| self.unknown(id))?;
+        self.tell_decided(&request);
+        Ok(ShownRequest { request, candidate: None, hash: None, ..shown })
+    }
+
+    /// Writes down that the bottle has an image from its next launch on.
+    fn use_image(&self, built: BuiltImage) -> Result<(), Failure> {
+        let failed = |error: std::io::Error| {
+            Failure::new(Class::Internal, format!("record the image of {}: {error}", self.session.id))
+        };
+        let directory = self.host.staging.as_deref().ok_or_else(|| failed(std::io::Error::other("no directory")))?;
+        let images = BottleImages::read(directory).map_err(failed)?;
+        BottleImages { current: Some(built), ..images }.write(directory).map_err(failed)
     }
 
     /// Rejects a request. The agent reads the reason.
@@ -201,6 +254,12 @@ impl Bottle {
             let offer =
                 offer.ok_or("the git gate offers this push no more; if the agent pushes again, it may ask again")?;
             return Ok(Offered::Push(offer.clone()));
+        }
+        if let Wish::Capability { packages, dockerfile } = &request.wish {
+            if self.desk.is_building(&request.id) {
+                return Err("it was approved, and its image is being built".to_owned());
+            }
+            return offer(self, packages, dockerfile).map(Offered::Image);
         }
         let wanted = wanted(self, &request.wish).ok_or("no command grants it")?;
         match judge(self, now.policy, &wanted) {

@@ -1,7 +1,8 @@
-//! What an operator decides about: an entry of the allowlist, or a push that the git gate has refused. Pure.
+//! What an operator decides about: an entry of the allowlist, a push that the git gate has refused, or another image. Pure.
 
 use serde::{Deserialize, Serialize};
 
+use super::capability::ImageOffer;
 use crate::policy::{Candidate, Scope, hash_of};
 use crate::sidecar::git_gate::Offer;
 
@@ -13,6 +14,8 @@ pub enum Offered {
     Entry(Candidate),
     /// It lets this push pass.
     Push(Offer),
+    /// It builds this image, which the bottle has from its next launch on.
+    Image(ImageOffer),
 }
 
 impl Offered {
@@ -21,6 +24,7 @@ impl Offered {
         match self {
             Self::Entry(candidate) => candidate.hash(bottle, request, generation),
             Self::Push(offer) => hash_of(&(bottle, request, "push", offer)),
+            Self::Image(offer) => hash_of(&(bottle, request, "image", offer)),
         }
     }
 
@@ -29,6 +33,7 @@ impl Offered {
         match self {
             Self::Entry(candidate) => candidate.exact,
             Self::Push(_) => true,
+            Self::Image(_) => false,
         }
     }
 
@@ -43,6 +48,9 @@ impl Offered {
     /// Why not, and what can be done.
     pub(super) fn check(&self, scope: Scope) -> Result<(), (&'static str, &'static str)> {
         match scope {
+            Scope::Once | Scope::Until(_) | Scope::Always if matches!(self, Self::Image(_)) => {
+                Err(("an image is built for the bottle, as long as it is kept", "--bottle, or no option"))
+            }
             Scope::Once if !self.fits_once() => Err((
                 "a grant for one request is for one method and one plain path",
                 "--for 10m, or reject it with the reason: ask for less",

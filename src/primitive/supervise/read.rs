@@ -1,5 +1,6 @@
 //! Reads a question of the agent as a wish in one spelling, so that what is the same is asked once.
 
+use super::capability::{look, offer};
 use super::declared::{declared, place};
 use super::judge::audited;
 use crate::net::RepositoryUrl;
@@ -51,7 +52,13 @@ pub(super) async fn read(bottle: &Bottle, wish: Wish) -> Result<Wish, Reply> {
             let Offer { id, repository, refs, .. } = offer.clone();
             Ok(Wish::Git { repository, reference: refs.join(", "), operation: id })
         }
-        other @ Wish::Capability { .. } => Ok(other),
+        Wish::Capability { packages, dockerfile } => {
+            // Where nothing can be built, the operator reads what was asked for as it is.
+            if look(bottle).await.is_ok() {
+                offer(bottle, &packages, &dockerfile).map_err(invalid)?;
+            }
+            Ok(Wish::Capability { packages, dockerfile })
+        }
     }
 }
 

@@ -26,6 +26,12 @@ pub(super) fn reply(request: &Request) -> Reply {
             let how = if *scope == Scope::Once { "for one push" } else { "as long as this bottle runs" };
             Reply::new(Status::Approved, format!("released {how}, exactly as it was refused"), "Push again now.")
         }
+        RequestState::Approved { .. } if matches!(request.wish, Wish::Capability { .. }) => Reply::new(
+            Status::Approved,
+            "the image with it is built; a bottle that runs without it has it after the operator's next `bottler resume`, with \
+             your workspace and home",
+            "If it is not there yet: save your work, also what you need to remember, and say in your answer that you wait for it.",
+        ),
         RequestState::Approved { scope, .. } => {
             let how = match scope {
                 Scope::Once => "for one request".to_owned(),

@@ -213,11 +213,12 @@ pub(super) fn all() -> Vec<Tool> {
         ),
         tool(
             "capability_request",
-            "Tell the operator which packages or tools the bottle's image lacks. The image of a running bottle is not changed: the answer \
-             says so, and the operator reads what to add for the next launch. Prefer names of packages to a Dockerfile.",
+            "Ask the operator for packages or tools that the bottle's image lacks. If they agree, another image is built on it; it takes \
+             effect when the operator resumes the bottle, with your workspace and home. Prefer names of packages to a Dockerfile. \
+             Where nothing can be built, the answer says so, and the operator reads what to add for the next launch.",
             json!({
                 "packages": texts("Packages by name, as in postgresql-client."),
-                "dockerfile": text("A Dockerfile that begins with the bottle's image."),
+                "dockerfile": text("Instructions for an image that begins with the bottle's: RUN in its shell form, run as root and through the bottle's proxy, and ENV. No FROM and nothing else."),
                 "reason": reason,
             }),
             &["reason"],

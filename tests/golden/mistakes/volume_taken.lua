@@ -1,0 +1,3 @@
+return recipe(function(plan)
+  local home = volume_create { name = "home" }
+end)
