@@ -18,7 +18,7 @@ mod write;
 pub use coalesce::{Coalescer, Limits};
 pub use event::{Details, Event, Subject, denial_id, now};
 pub use learn::learn;
-pub use read::{Chain, Entry, Record, find, read};
+pub use read::{Chain, Entry, Record, logs, read};
 pub use write::{LogSummary, Writer};
 
 #[cfg(test)]

@@ -119,14 +119,17 @@ pub(super) fn torn_beside(path: &Path) -> PathBuf {
     path.with_extension("jsonl.torn")
 }
 
-/// The newest log of a bottle, if there is one.
+/// The logs of a bottle's launches, the newest first.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn find(state: &Path, bottle: &str) -> io::Result<Option<PathBuf>> {
+pub fn logs(state: &Path, bottle: &str) -> io::Result<Vec<PathBuf>> {
     match files(&state.join(FOLDER)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        files => Ok(files?.into_iter().rev().find(|file| file.bottle == bottle).map(|file| file.path)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        files => {
+            let own = files?.into_iter().rev().filter(|file| file.bottle == bottle);
+            Ok(own.map(|file| file.path).collect())
+        }
     }
 }
 

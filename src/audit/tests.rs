@@ -34,8 +34,8 @@ fn promise_18_a_file_that_was_changed_is_found_out() {
     }
     let closed = writer.close();
     assert_eq!((closed.decisions, closed.refused, &closed.incomplete), (3, 3, &None));
-    let path = find(folder.path(), "probe-abcde").unwrap().unwrap();
-    assert_eq!(find(folder.path(), "probe").unwrap(), None);
+    let path = logs(folder.path(), "probe-abcde").unwrap().remove(0);
+    assert!(logs(folder.path(), "probe").unwrap().is_empty());
     let chain = read(&path).unwrap();
     assert_eq!((chain.broken_at, chain.ended, &chain.head), (None, true, &closed.head));
     assert_eq!(chain.events().count(), 3);
@@ -83,19 +83,19 @@ fn ended_launches_have_so_many_files_and_no_others_go() {
     std::fs::write(folder.join(format!("{later}.old-0.jsonl.torn")), "").unwrap();
     let newest = Writer::begin(state.path(), "newest", |name| name != "unknown").unwrap();
     for name in ["one", "two", "three", "unknown", "old-7", "old-204", "newest"] {
-        assert!(find(state.path(), name).unwrap().is_some(), "{name}");
+        assert!(!logs(state.path(), name).unwrap().is_empty(), "{name}");
     }
     for name in ["old-0", "old-5"] {
-        assert_eq!(find(state.path(), name).unwrap(), None, "{name}");
+        assert!(logs(state.path(), name).unwrap().is_empty(), "{name}");
     }
     assert!(!folder.join("6.unknown.jsonl").exists() && !folder.join(format!("{later}.old-0.jsonl.torn")).exists());
     let files = read::files(&folder).unwrap();
     assert_eq!(files.len(), MAX_FILES + 4);
     // A clock that was set back does not make a new launch an old one.
     assert_eq!(files.last().unwrap().bottle, "newest");
-    assert!(read(&find(state.path(), "one").unwrap().unwrap()).unwrap().written);
+    assert!(read(&logs(state.path(), "one").unwrap()[0]).unwrap().written);
     drop((living, newest));
-    assert!(!read(&find(state.path(), "one").unwrap().unwrap()).unwrap().written);
+    assert!(!read(&logs(state.path(), "one").unwrap()[0]).unwrap().written);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_torn_end_is_cut_off_at_the_next_start_and_the_chain_says_so() {
     let state = tempfile::tempdir().unwrap();
     let mut writer = Writer::begin(state.path(), "killed", |_| true).unwrap();
     writer.event(event("refuse", "denied", "connect", "CONNECT", "a.example:443"));
-    let path = find(state.path(), "killed").unwrap().unwrap();
+    let path = logs(state.path(), "killed").unwrap().remove(0);
     let whole = std::fs::read(&path).unwrap();
     for torn in [&b"{\"prev\":\"ab"[..], &[0; 5000], b"\xff"] {
         drop(std::mem::replace(&mut writer, Writer::begin(state.path(), "other", |_| false).unwrap()));

@@ -5,8 +5,11 @@
 
 /// Most marks on one letter.
 const MAX_MARKS: usize = 2;
+/// What is around the number of a character that is not shown.
+const BRACKETS: [char; 2] = ['⟨', '⟩'];
 
-/// The text in one line of at most `most` characters. What has no shape of its own is written as `\u{…}`.
+/// The text in one line of at most `most` characters. What has no shape of its own is written as `⟨U+200B⟩`: with brackets that
+/// commands and Dockerfiles do not have, so that a backslash stays one. The brackets themselves are written so as well.
 pub fn escaped(text: &str, most: usize) -> String {
     let mut shown = String::new();
     let (mut count, mut marks) = (0, 0);
@@ -17,12 +20,10 @@ pub fn escaped(text: &str, most: usize) -> String {
         }
         count += 1;
         marks = if is_mark(c) { marks + 1 } else { 0 };
-        match c {
-            '\n' => shown.push_str("\\n"),
-            '\t' => shown.push_str("\\t"),
-            '\\' => shown.push_str("\\\\"),
-            c if is_hidden(c) || marks > MAX_MARKS => shown.push_str(&format!("\\u{{{:x}}}", u32::from(c))),
-            c => shown.push(c),
+        if is_hidden(c) || marks > MAX_MARKS || BRACKETS.contains(&c) {
+            shown.push_str(&format!("{}U+{:04X}{}", BRACKETS[0], u32::from(c), BRACKETS[1]));
+        } else {
+            shown.push(c);
         }
     }
     shown
@@ -71,14 +72,15 @@ mod tests {
     fn what_cannot_be_seen_is_written_out() {
         for (text, expected) in [
             ("plain text, naïve 漢字 🙂", "plain text, naïve 漢字 🙂"),
-            ("a\x1b[2Jb\u{9b}1mc", "a\\u{1b}[2Jb\\u{9b}1mc"),
-            ("one\ntwo\r\ttab", "one\\ntwo\\u{d}\\ttab"),
-            ("evil.com\u{202e}moc.doog", "evil.com\\u{202e}moc.doog"),
-            ("a\u{200b}b\u{feff}c\u{2066}d", "a\\u{200b}b\\u{feff}c\\u{2066}d"),
-            ("x\u{2028}y\u{2029}z\u{a0}", "x\\u{2028}y\\u{2029}z\\u{a0}"),
-            ("v\u{fe0f}\u{e0100}\u{e0041}", "v\\u{fe0f}\\u{e0100}\\u{e0041}"),
-            ("\\u{1b}", "\\\\u{1b}"),
-            ("e\u{301}\u{301}\u{301}", "e\u{301}\u{301}\\u{301}"),
+            ("printf 'a\\n' \\\\", "printf 'a\\n' \\\\"),
+            ("a\x1b[2Jb\u{9b}1mc", "a⟨U+001B⟩[2Jb⟨U+009B⟩1mc"),
+            ("one\ntwo\r\ttab", "one⟨U+000A⟩two⟨U+000D⟩⟨U+0009⟩tab"),
+            ("evil.com\u{202e}moc.doog", "evil.com⟨U+202E⟩moc.doog"),
+            ("a\u{200b}b\u{feff}c\u{2066}d", "a⟨U+200B⟩b⟨U+FEFF⟩c⟨U+2066⟩d"),
+            ("x\u{2028}y\u{2029}z\u{a0}", "x⟨U+2028⟩y⟨U+2029⟩z⟨U+00A0⟩"),
+            ("v\u{fe0f}\u{e0100}\u{e0041}", "v⟨U+FE0F⟩⟨U+E0100⟩⟨U+E0041⟩"),
+            ("⟨U+001B⟩", "⟨U+27E8⟩U+001B⟨U+27E9⟩"),
+            ("e\u{301}\u{301}\u{301}", "e\u{301}\u{301}⟨U+0301⟩"),
         ] {
             assert_eq!(escaped(text, 1000), expected);
         }

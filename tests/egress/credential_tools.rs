@@ -122,7 +122,8 @@ async fn npm_from_verdaccio() {
          echo \"//npm.example.com/:_authToken={token}\" > .npmrc; \
          HOME=$PWD HTTPS_PROXY= https_proxy= npm_config_strict_ssl=false npm publish --registry https://npm.example.com/ 2>&1"
     );
-    assert!(desk.run(&publish).await.contains("+ demo@1.0.0"), "{}", desk.log());
+    let published = desk.run(&publish).await;
+    assert!(published.contains("+ demo@1.0.0"), "{published}\n{}", desk.log());
     desk.credentials(vec![key("NPM_TOKEN", &token, Shape::Npm, &[("npm.example.com", Slot::Bearer)])]).await;
     // As npm's documentation says for CI: the variable in `.npmrc`.
     let install = "mkdir user; cd user; echo '//npm.example.com/:_authToken=${NPM_TOKEN}' > .npmrc; \

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bottler::audit::{Writer, find, read};
+use bottler::audit::{Writer, logs, read};
 use bottler::sidecar::{Action, Event};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -101,7 +101,7 @@ fn promise_18_a_flood_of_refusals_hides_none_that_is_rare() {
         }
         let closed = writer.close();
         assert_eq!((closed.decisions, closed.refused, &closed.incomplete), (asked, asked, &None));
-        let path = find(state.path(), "lab").unwrap().unwrap();
+        let path = logs(state.path(), "lab").unwrap().remove(0);
         let chain = read(&path).unwrap();
         assert_eq!((chain.broken_at, chain.torn, chain.ended, &chain.head), (None, 0, true, &closed.head));
         let there: u64 = chain.events().map(|event| event.count).sum();

@@ -9,20 +9,19 @@ fn limits_and_values_of_credentials_are_changed_while_a_bottle_runs() {
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
     write("key", "first-value-of-it\n");
     write("keyfile", "another-value-1\n");
-    // Without a daemon, this user may have no control groups.
-    let bare = std::env::var("BOTTLER_TEST_AS").is_ok_and(|who| who == "bare");
-    let bounds = if bare { "    bounds: best-effort\n" } else { "" };
     let keyfile = folder.join("keyfile");
     let text = format!(
         "bottles:
   dev:
-{bounds}    credentials:
+    bounds: {}
+    credentials:
       - {{env: MY_KEY, source: 'file:key', hosts: [api.example.com], limits: {{total: 5, requests: 2, per: 1h}}}}
       - {{name: ran, source: {{command: [cat, {}]}}, env: RAN, hosts: [api.example.com]}}
     limits: {{concurrent: 4}}
     egress: {{allow: [api.example.com]}}
 agents: {{dev: {{bottle: dev, template: probe}}}}
 ",
+        world.bounds(),
         keyfile.display()
     );
     write("limited.yaml", &text);

@@ -15,11 +15,10 @@ fn promise_10_the_gate_is_up_before_the_agent_and_fails_closed() {
     keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key);
     assert!(keygen.status().unwrap().success());
     let public = std::fs::read_to_string(key.with_extension("pub")).unwrap();
-    let is_bare = std::env::var("BOTTLER_TEST_AS").is_ok_and(|who| who == "bare");
-    let bounds = if is_bare { "best-effort" } else { "required" };
     let manifest = world.state.path().join("gate.yaml");
     let text = format!(
-        "bottles:\n  b:\n    bounds: {bounds}\n    git: [{{url: 'git@nowhere.invalid:acme/app.git', identity_file: {}, known_host_key: '{}'}}]\nagents: {{a: {{bottle: b, template: probe}}}}\n",
+        "bottles:\n  b:\n    bounds: {}\n    git: [{{url: 'git@nowhere.invalid:acme/app.git', identity_file: {}, known_host_key: '{}'}}]\nagents: {{a: {{bottle: b, template: probe}}}}\n",
+        world.bounds(),
         key.display(),
         public.trim()
     );

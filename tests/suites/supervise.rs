@@ -28,8 +28,9 @@ impl<'a> Asked<'a> {
     fn launch_with(world: &'a World, id: &'static str, supervise: &str, more: &str) -> Self {
         let manifest = world.state.path().join("asked.yaml");
         let text = format!(
-            "bottles:\n  b:\n    supervise: {supervise}\n    egress: {{allow: [allowed.example.com], deny: ['*.denied.example.com']}}\n\
-             {more}agents: {{a: {{bottle: b, template: probe}}}}\n"
+            "bottles:\n  b:\n    bounds: {}\n    supervise: {supervise}\n    egress: {{allow: [allowed.example.com], deny: ['*.denied.example.com']}}\n\
+             {more}agents: {{a: {{bottle: b, template: probe}}}}\n",
+            world.bounds()
         );
         std::fs::write(&manifest, text).unwrap();
         let manifest = manifest.to_string_lossy().into_owned();

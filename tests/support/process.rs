@@ -113,6 +113,11 @@ impl World {
         world
     }
 
+    /// What a manifest says about bounds: without a daemon, this user may have no control groups.
+    pub fn bounds(&self) -> &'static str {
+        if std::env::var("BOTTLER_TEST_AS").is_ok_and(|who| who == "bare") { "best-effort" } else { "required" }
+    }
+
     /// How many objects a bottle has that has so many on Docker: on the native engine, egress has a dialer, and a volume with it.
     pub fn count(&self, on_docker: usize) -> usize {
         on_docker + if self.native.is_some() { 2 } else { 0 }

@@ -31,7 +31,13 @@ pub(super) fn apply(image: &KeptImage, plan: &mut LaunchPlan) {
 /// # Errors
 /// It is gone, or is another one.
 pub(super) async fn lines(id: &str, image: &KeptImage, engine: &dyn Engine) -> Result<Vec<String>, Failure> {
-    let KeptImage::Built(built) = image else { return Ok(Vec::new()) };
+    let built = match image {
+        KeptImage::Built(built) => built,
+        KeptImage::Fresh => {
+            return Ok(vec![format!("{:<12}the plan's: those that were built for this bottle are REMOVED", "image")]);
+        }
+        KeptImage::Plan => return Ok(Vec::new()),
+    };
     let found = engine.image_find(&built.reference).await?;
     if found.is_none_or(|found| found.id != built.id) {
         let why = format!("resume {id}: the image that was built for it, {}, is gone from the engine", built.reference);

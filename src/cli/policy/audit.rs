@@ -20,10 +20,13 @@ pub(in crate::cli) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Print the decisions of a bottle's last launch
+    /// Print the decisions of a bottle's last launch, or of an earlier one
     Show {
         /// The id of a bottle that runs or has ended
         bottle: String,
+        /// So many launches before the last one
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        back: usize,
         /// Only refusals
         #[arg(long)]
         refused: bool,
@@ -35,7 +38,7 @@ enum Command {
     Verify {
         /// The id of a bottle that runs or has ended
         bottle: String,
-        /// The hash that was printed when the bottle ended
+        /// The hash that was printed when the bottle ended; that of an earlier launch finds its log
         #[arg(long)]
         head: Option<String>,
     },
@@ -44,8 +47,8 @@ enum Command {
 pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
     let state = state()?;
     match &args.command {
-        Command::Show { bottle, refused, format } => {
-            let chain = chain(state.path(), bottle)?;
+        Command::Show { bottle, back, refused, format } => {
+            let chain = chain(state.path(), bottle, *back)?;
             if let Some(warning) = warning(&chain) {
                 print_message(&format!("warning: the audit of {bottle}: {warning}"));
             }
@@ -54,7 +57,11 @@ pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
             Ok(0)
         }
         Command::Verify { bottle, head } => {
-            let chain = chain(state.path(), bottle)?;
+            let chain = match head {
+                Some(head) => ended_with(state.path(), bottle, head)?,
+                None => None,
+            };
+            let chain = chain.map_or_else(|| self::chain(state.path(), bottle, 0), Ok)?;
             let (text, whole) = verdict(&chain, head.as_deref());
             print_data(&format!("{text}\n"));
             Ok(u8::from(!whole))
@@ -62,15 +69,30 @@ pub(in crate::cli) fn main(args: &Args) -> Result<u8, Failure> {
     }
 }
 
-/// The decisions of a bottle's last launch.
-pub(in crate::cli) fn chain(state: &Path, bottle: &str) -> Result<Chain, Failure> {
-    let failed = |error: std::io::Error| Failure::new(Class::Input, format!("read the audit of {bottle}: {error}"));
-    let path = audit::find(state, bottle).map_err(failed)?;
-    let path = path.ok_or_else(|| {
-        input(format!("there is no audit log of bottle {bottle}"))
-            .hint("logs of running bottles, and of the last 200 that have ended, are kept")
+/// The decisions of a launch of a bottle: the last one, or one so many before it.
+pub(in crate::cli) fn chain(state: &Path, bottle: &str, back: usize) -> Result<Chain, Failure> {
+    let logs = audit::logs(state, bottle).map_err(|error| unread(bottle, &error))?;
+    let path = logs.get(back).ok_or_else(|| {
+        let missing = match logs.len() {
+            0 => format!("there is no audit log of bottle {bottle}"),
+            count => {
+                format!("there are audit logs of {count} launches of bottle {bottle}, and none {back} before the last")
+            }
+        };
+        input(missing).hint("logs of running bottles, and of the last 200 that have ended, are kept")
     })?;
-    audit::read(&path).map_err(failed)
+    audit::read(path).map_err(|error| unread(bottle, &error))
+}
+
+/// The log of a bottle that ends with a hash, if there is one.
+fn ended_with(state: &Path, bottle: &str, head: &str) -> Result<Option<Chain>, Failure> {
+    let logs = audit::logs(state, bottle).map_err(|error| unread(bottle, &error))?;
+    // One that cannot be read is not the one; without any, the last one is judged.
+    Ok(logs.iter().filter_map(|path| audit::read(path).ok()).find(|chain| chain.head == head))
+}
+
+fn unread(bottle: &str, error: &std::io::Error) -> Failure {
+    Failure::new(Class::Input, format!("read the audit of {bottle}: {error}"))
 }
 
 fn show(events: &[&Event], format: Format) -> Result<(), Failure> {
@@ -123,7 +145,9 @@ fn verdict(chain: &Chain, head: Option<&str>) -> (String, bool) {
         return (format!("changed: line {line} does not match the line before it, or cannot be read"), false);
     }
     let (text, whole) = match head {
-        Some(head) if head != chain.head => (format!("changed: the head is {}, not {head}", chain.head), false),
+        Some(head) if head != chain.head => {
+            (format!("changed: no log of it ends with {head}; that of the last launch ends with {}", chain.head), false)
+        }
         _ if chain.torn > 0 => {
             let text = format!(
                 "intact except for a torn last line of {} bytes: {lines} lines, head {}",
@@ -182,7 +206,7 @@ mod tests {
             text.starts_with("intact except for a torn last line of 7 bytes: 0 lines, head abc") && !whole,
             "{text}"
         );
-        assert!(verdict(chain(7, false, None), Some("def")).0.starts_with("changed: the head"));
+        assert!(verdict(chain(7, false, None), Some("def")).0.starts_with("changed: no log"));
         assert!(!verdict(chain(7, false, Some(1)), None).1);
     }
 }

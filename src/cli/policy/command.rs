@@ -68,7 +68,7 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     match &args.command {
         Command::Explain(args) => explain(args),
         Command::Learn { bottle } => {
-            let chain = audit::chain(state()?.path(), bottle)?;
+            let chain = audit::chain(state()?.path(), bottle, 0)?;
             if let Some(line) = chain.broken_at {
                 print_message(&format!("warning: the audit of {bottle} was changed at line {line}"));
             }

@@ -9,7 +9,7 @@ use crate::cli::policy::{save_grant, saved_place};
 use crate::cli::print::print_message;
 use crate::holder::{RequestAction, ask_requests, ask_to_build};
 use crate::policy::Scope;
-use crate::primitive::{Offered, REQUESTS_FILE, ShownRequest, Wish, closed, read_requests};
+use crate::primitive::{Offered, REQUESTS_FILE, Request, RequestState, ShownRequest, Wish, closed, read_requests};
 use crate::report::printable;
 use crate::session::{Class, Failure};
 
@@ -113,8 +113,11 @@ pub(super) async fn of_bottle(bottle: &str) -> Result<Vec<ShownRequest>, Failure
     let path = directory.join(REQUESTS_FILE);
     let read = read_requests(&path);
     let read = read.map_err(|error| Failure::new(Class::Internal, format!("read {}: {error}", path.display())))?;
-    let shown = |request| ShownRequest {
+    let shown = |request: Request| ShownRequest {
         bottle: bottle.to_owned(),
+        // An image stays with the bottle.
+        has_ended: !matches!(request.wish, Wish::Capability { .. })
+            && matches!(&request.state, RequestState::Approved { scope, .. } if *scope != Scope::Always),
         request,
         candidate: None,
         obstacle: Some("the bottle has ended".to_owned()),

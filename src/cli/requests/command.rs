@@ -141,8 +141,12 @@ async fn approve(args: &ApproveArgs) -> Result<u8, Failure> {
         (_, _, _, true) => Some(Grant::Always),
         _ => None,
     };
-    if args.restart {
-        check_restart(bottle, id).await?;
+    let is_image = is_image(bottle, id).await?;
+    if args.restart && !is_image {
+        return Err(input("--restart: only an image takes effect at the next launch").hint("leave it out"));
+    }
+    if is_image {
+        print_message(&format!("building; `bottler requests reject {bottle} {id}` ends it, Ctrl-C does not"));
     }
     let (shown, text) = Grant::carry_out(grant, bottle, id, &args.hash).await?;
     let code = told(&shown, *format, &text)?;
@@ -152,18 +156,15 @@ async fn approve(args: &ApproveArgs) -> Result<u8, Failure> {
     if args.restart {
         return restart(bottle).await;
     }
-    print_message(&format!("hint: `bottler stop {bottle}`, then `bottler resume {bottle}`; or approve with --restart"));
+    print_message(&format!("hint: `bottler stop {bottle}`, then `bottler resume {bottle}`"));
     Ok(code)
 }
 
-/// Refuses to restart a bottle for anything else than an image.
-async fn check_restart(bottle: &str, id: &str) -> Result<(), Failure> {
+/// Whether a request is one for an image.
+async fn is_image(bottle: &str, id: &str) -> Result<bool, Failure> {
     let shown = of_bottle(bottle).await?;
     let found = shown.iter().find(|one| one.request.id == id);
-    if found.is_some_and(|one| !matches!(one.request.wish, Wish::Capability { .. })) {
-        return Err(input("--restart: only an image takes effect at the next launch").hint("leave it out"));
-    }
-    Ok(())
+    Ok(found.is_some_and(|one| matches!(one.request.wish, Wish::Capability { .. })))
 }
 
 /// Stops a bottle, and launches it again in the background.

@@ -16,7 +16,7 @@ pub(super) fn table(all: &[ShownRequest], now: u64) -> String {
             "{:<16} {:<6} {:<10} {:>6} {:>5}  {}\n",
             escaped(&one.bottle, 40),
             escaped(&one.request.id, 12),
-            if one.request.is_noted() { "noted" } else { state_word(&one.request.state) },
+            state_word(one),
             age(one.request.asked, now),
             one.request.times,
             summary(one),
@@ -79,7 +79,9 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
             say("push id", escaped(operation, LONG));
         }
         Wish::Capability { packages, dockerfile } => {
-            say("packages", escaped(&packages.join(" "), LONG));
+            if !packages.is_empty() {
+                say("packages", escaped(&packages.join(" "), LONG));
+            }
             for line in dockerfile.lines() {
                 say("Dockerfile", escaped(line, LONG));
             }
@@ -122,7 +124,10 @@ pub(super) fn detail(one: &ShownRequest, now: u64) -> Vec<String> {
             let why = one.obstacle.as_deref().unwrap_or("it cannot be granted now");
             say("state", escaped(why, LONG));
         }
-        (None, state) => say("state", decided(state)),
+        (None, state) => {
+            let ended = if one.has_ended { "; that has ended" } else { "" };
+            say("state", decided(&request.wish, state) + ended);
+        }
     }
     for line in &one.remedy {
         say("to grant it", escaped(line, LONG));
@@ -178,17 +183,22 @@ fn entry(entry: &AllowSpec) -> String {
     }
 }
 
-fn state_word(state: &RequestState) -> &'static str {
-    match state {
+fn state_word(one: &ShownRequest) -> &'static str {
+    match &one.request.state {
+        _ if one.request.is_noted() => "noted",
+        _ if one.has_ended => "expired",
         RequestState::Pending => "waits",
         RequestState::Approved { .. } => "granted",
         RequestState::Rejected { .. } => "rejected",
     }
 }
 
-fn decided(state: &RequestState) -> String {
+fn decided(wish: &Wish, state: &RequestState) -> String {
     match state {
         RequestState::Pending => "waits".to_owned(),
+        RequestState::Approved { .. } if matches!(wish, Wish::Capability { .. }) => {
+            "granted: the image was built, for this bottle's next launches".to_owned()
+        }
         RequestState::Approved { scope, generation, .. } => {
             let how = match scope {
                 Scope::Once => "for one request",
@@ -247,6 +257,7 @@ pub(super) mod tests {
             hash: Some("00ff00ff00ff00ff".into()),
             generation: 3,
             alike: 0,
+            has_ended: false,
             causes: Vec::new(),
         }
     }

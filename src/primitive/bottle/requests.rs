@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::audit;
 use crate::policy::{Scope, Wanted};
@@ -308,16 +309,20 @@ pub(in crate::primitive) struct Desk {
     denials: Mutex<Denials>,
     /// Whether an image can be built, and by what its packages are installed; looked up once.
     pub(in crate::primitive) package_program: tokio::sync::OnceCell<Option<&'static str>>,
-    /// The request whose image is being built.
-    building: Mutex<Option<String>>,
+    /// The request whose image is being built, and what ends that.
+    building: Mutex<Option<(String, Arc<Notify>)>>,
 }
 
 /// Held while the image of a request is being built.
-pub(in crate::primitive) struct Building(Arc<Desk>);
+pub(in crate::primitive) struct Building {
+    desk: Arc<Desk>,
+    /// Notified when the request has been rejected.
+    pub(in crate::primitive) stop: Arc<Notify>,
+}
 
 impl Drop for Building {
     fn drop(&mut self) {
-        *lock(&self.0.building) = None;
+        *lock(&self.desk.building) = None;
     }
 }
 
@@ -328,16 +333,24 @@ impl Desk {
     /// The request whose image is being built now.
     pub(in crate::primitive) fn begin_build(self: &Arc<Self>, id: &str) -> Result<Building, String> {
         let mut building = lock(&self.building);
-        if let Some(other) = &*building {
+        if let Some((other, _)) = &*building {
             return Err(other.clone());
         }
-        *building = Some(id.to_owned());
-        Ok(Building(self.clone()))
+        let stop = Arc::new(Notify::new());
+        *building = Some((id.to_owned(), stop.clone()));
+        Ok(Building { desk: self.clone(), stop })
     }
 
     /// Whether the image of a request is being built.
     pub(in crate::primitive) fn is_building(&self, id: &str) -> bool {
-        lock(&self.building).as_deref() == Some(id)
+        lock(&self.building).as_ref().is_some_and(|(building, _)| building == id)
+    }
+
+    /// Ends the building of the image of a request, if it is being built.
+    pub(in crate::primitive) fn stop_build(&self, id: &str) {
+        if let Some((_, stop)) = lock(&self.building).as_ref().filter(|(building, _)| building == id) {
+            stop.notify_one();
+        }
     }
 
     /// Notes a refused request of the agent.

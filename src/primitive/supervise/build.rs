@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use tokio::sync::Notify;
 
 use super::capability::ImageOffer;
 use super::fragment::BuildStep;
@@ -31,7 +32,7 @@ const START: Duration = Duration::from_secs(30);
 /// What dpkg and apt of Debian work with as root. apt runs its downloads as a user of its own.
 const CAPABILITIES: [&str; 7] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID"];
 /// How much of the output of a step that failed is shown: lines, and bytes of each.
-const LAST_LINES: usize = 20;
+const LAST_LINES: usize = 15;
 const MAX_LINE: usize = 300;
 /// How often a line of the output is shown while a step runs.
 const SHOWN: Duration = Duration::from_millis(200);
@@ -41,14 +42,19 @@ const IMAGE_BASE: &str = "dev.bottler.image-base";
 /// Most refusals of egress that are shown with a failure.
 const MAX_REFUSED: usize = 5;
 
-/// Builds an image. It has a reference that is written down, and is not the bottle's yet.
-pub(super) async fn build(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer) -> Result<BuiltImage, Failure> {
-    let (context, request, offer) = (bottle.clone(), request.to_owned(), offer.clone());
+/// Builds an image. It has a reference that is written down, and is not the bottle's yet. `stop` ends it.
+pub(super) async fn build(
+    bottle: &Arc<Bottle>,
+    request: &str,
+    offer: &ImageOffer,
+    stop: &Arc<Notify>,
+) -> Result<BuiltImage, Failure> {
+    let (context, request, offer, stop) = (bottle.clone(), request.to_owned(), offer.clone(), stop.clone());
     // An effect, so that the teardown waits for it, and what it has made is known.
     let effect = bottle.session.effects.start(async move {
         let session = &context.session;
         tokio::select! {
-            built = made(&context, &request, &offer) => built,
+            built = made(&context, &request, &offer, &stop) => built,
             () = session.effects.cancelled() => {
                 // Its container is found by its label.
                 Err(Failure::new(Class::Cancelled, format!("build the image of {request}: the bottle is ending")))
@@ -58,7 +64,7 @@ pub(super) async fn build(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffe
     effect.get().await
 }
 
-async fn made(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer) -> Result<BuiltImage, Failure> {
+async fn made(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer, stop: &Notify) -> Result<BuiltImage, Failure> {
     let base = bottle.build_base.get().ok_or_else(|| failed(request, "the agent has no container yet"))?;
     let engine = &bottle.session.engine;
     let found = engine.image_find(&offer.base).await?;
@@ -90,9 +96,15 @@ async fn made(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer) -> Result
         let env = run_all(bottle, base, &container, request, &offer.steps).await?;
         commit(bottle, base, &container, request, offer, env).await
     };
-    let built = tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| {
-        Err(failed(request, format!("its steps were not done within {} min", PATIENCE.as_secs() / 60)))
-    });
+    let built = tokio::select! {
+        built = work => built,
+        () = tokio::time::sleep(PATIENCE) => {
+            Err(failed(request, format!("its steps were not done within {} min", PATIENCE.as_secs() / 60)))
+        }
+        () = stop.notified() => {
+            Err(Failure::new(Class::Cancelled, format!("build the image of {request}: it was rejected meanwhile")))
+        }
+    };
     // Without it there is nothing to kill.
     let removed = engine.container_remove(&container).await;
     let built = built?;
@@ -162,8 +174,8 @@ async fn run_all(
         let code = engine.exec_exit_code(&exec).await?;
         if code != 0 {
             let why = format!("step {} failed with exit code {code}: {}", number + 1, plain(&step.to_string()));
-            let failure = last.lines().fold(failed(request, &why), Failure::cause);
-            return Err(refused_since(bottle, began).into_iter().fold(failure, Failure::cause));
+            let failure = refused_since(bottle, began).into_iter().fold(failed(request, &why), Failure::cause);
+            return Err(last.lines().fold(failure, Failure::cause));
         }
     }
     Ok(own)
@@ -282,8 +294,8 @@ mod tests {
         }
         last.add(b"the end");
         let lines: Vec<String> = last.lines().collect();
-        assert_eq!((lines.len(), lines[19].as_str()), (LAST_LINES, "the end"));
+        assert_eq!((lines.len(), lines[LAST_LINES - 1].as_str()), (LAST_LINES, "the end"));
         assert!(lines.iter().all(|line| line.len() <= MAX_LINE && line.is_ascii()), "{lines:?}");
-        assert!(lines[0].starts_with("line 81 ?[2J"), "{lines:?}");
+        assert!(lines[0].starts_with("line 86 ?[2J"), "{lines:?}");
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::build::build;
 use super::capability::{ImageOffer, offer};
 use super::denial::denied;
-use super::judge::{judge, now, wanted};
+use super::judge::{has_ended, judge, now, wanted};
 use super::offered::Offered;
 use super::remedy::remedy;
 use crate::policy::{Change, LivePolicy, Scope, Verdict};
@@ -45,6 +45,9 @@ pub struct ShownRequest {
     pub generation: u64,
     /// How many other requests for the same domain wait.
     pub alike: usize,
+    /// Whether it was granted, and the grant has ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_ended: bool,
     /// The refused requests of the agent to the same host, the latest first.
     #[serde(default)]
     pub causes: Vec<DeniedRequest>,
@@ -130,7 +133,7 @@ impl Bottle {
                 .hint("one image is built at a time, and each begins with the one before")
         })?;
         drop(queue);
-        let built = build(self, id, offer).await.map_err(|failure| match failure.class {
+        let built = build(self, id, offer, &building.stop).await.map_err(|failure| match failure.class {
             Class::Operation => failure.hint(format!("nothing was granted, and {id} still waits")),
             _ => failure,
         })?;
@@ -159,6 +162,11 @@ impl Bottle {
         };
         let directory = self.host.staging.as_deref().ok_or_else(|| failed(std::io::Error::other("no directory")))?;
         let images = BottleImages::read(directory).map_err(failed)?;
+        // An image that begins with the one before has its steps as well.
+        let below = images.current.as_ref().filter(|current| current.id == built.base);
+        let steps = below.iter().flat_map(|current| current.steps.clone()).chain(built.steps).collect();
+        let base = below.map_or(built.base, |current| current.base.clone());
+        let built = BuiltImage { steps, base, ..built };
         BottleImages { current: Some(built), ..images }.write(directory).map_err(failed)
     }
 
@@ -177,6 +185,9 @@ impl Bottle {
         self.undecided(self.queue().await.map_err(|error| self.unread(&error))?.get(id), id)?;
         let state = RequestState::Rejected { reason: reason.to_owned(), by: Decider::Operator, at: now() };
         let settled = self.settle(id, state).await;
+        if settled.is_some() {
+            self.desk.stop_build(id);
+        }
         let queue = self.desk.queue.lock().await;
         let request = match settled {
             Some(request) => request,
@@ -241,7 +252,9 @@ impl Bottle {
             remedy: if is_noted { remedy(&self.plan, &self.session.id, &request.wish) } else { Vec::new() },
             hash,
             generation,
-            alike: alike.count(),
+            // A list of hosts says nothing about anything else.
+            alike: if matches!(request.wish, Wish::Egress(_)) { alike.count() } else { 0 },
+            has_ended: has_ended(self, policy, request),
             causes: self.causes(&request.wish),
             request: request.clone(),
         }
