@@ -11,7 +11,7 @@ use crate::primitive::{Bottle, Event, WorkspaceSource, release, watch, workspace
 use crate::session::exit_record::OutputChunk;
 use crate::session::kept_workspace::home_volume;
 use crate::session::queue::acquire_teardown;
-use crate::session::{Class, Defer, Failure, KeptWorkspace, UndoRow, unwind};
+use crate::session::{BottleImages, Class, Defer, Failure, KeptWorkspace, UndoRow, unwind};
 use crate::workspace::{Fetched, Snapshot, changes, outstanding};
 
 /// How long running effects may take to end when the bottle is cancelled.
@@ -86,7 +86,8 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
 }
 
 /// Decides whether the workspace outlives the bottle. It does if the plan says so and it contains work that nobody
-/// has fetched. A cancelled run counts as a failure. A workspace that cannot be read, compared or recorded is kept.
+/// has fetched. A cancelled run counts as a failure. A workspace that cannot be read, compared or recorded is kept, and so is
+/// that of a bottle for which an image was built: the operator has approved it for the next launch.
 /// One that was kept before stays kept: only `pull` or `rm` ends that, no later launch and no later plan.
 async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<KeptWorkspace> {
     let host = bottle.host();
@@ -106,10 +107,12 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
     if !copied || policy == Keep::Never || !bottle.is_released() {
         return None;
     }
+    // What cannot be read may be one.
+    let has_image = BottleImages::read(directory).map_or(true, |images| images.current.is_some());
     let kept = match left {
         None if exit_code.is_some() => unknown("it could not be read"),
         None => unknown("it was interrupted"),
-        Some(_) if policy == Keep::OnFailure && exit_code == Some(0) => return None,
+        Some(_) if policy == Keep::OnFailure && exit_code == Some(0) && !has_image => return None,
         Some(left) => {
             let before = match bottle.seed_now().await {
                 Some(seed) => workspace::before(seed).await.ok(),
@@ -120,8 +123,10 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
             // Without a comparison, all of it may be the agent's work.
             if let Some(before) = before {
                 let missing = outstanding(&before, left, &Fetched::read(directory));
-                if missing.is_empty() {
-                    return None;
+                match (missing.is_empty(), has_image) {
+                    (true, false) => return None,
+                    (true, true) => "an image was built for it".clone_into(&mut kept.why),
+                    (false, _) => {}
                 }
                 kept.changed = Some(changes(&before, left).len());
                 kept.outstanding = missing.lines();

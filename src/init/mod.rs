@@ -7,6 +7,7 @@
 
 pub mod beside;
 pub mod builder;
+pub mod built;
 mod child;
 pub mod files;
 mod java;

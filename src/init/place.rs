@@ -37,7 +37,13 @@ fn write_through(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent)?;
     }
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?;
+    let mut options = std::fs::OpenOptions::new();
+    // Non-blocking: a pipe in its place must not hold up the launch.
+    options.write(true).create(true).truncate(true).mode(mode).custom_flags(OFlag::O_NONBLOCK.bits());
+    let mut file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("there is something else than a file in its place"));
+    }
     file.write_all(content)?;
     // The umask may have cleared bits.
     file.set_permissions(PermissionsExt::from_mode(mode))
@@ -226,6 +232,8 @@ mod tests {
         assert_eq!(text(&at("opt/real")), "ours");
         assert!(put("opt/config/file").is_err(), "by a link of the image to a link of the agent");
         assert!(!at("opt/file").exists());
+        nix::unistd::mkfifo(&at("opt/pipe"), Mode::S_IRWXU).unwrap();
+        assert!(write(at("opt/pipe").to_str().unwrap(), b"ours", 0o600, None).is_err(), "a pipe of the image");
         // Without an earlier agent, all links are the image's.
         let path = at("home/dev/.config/file");
         write(path.to_str().unwrap(), b"ours", 0o600, None).unwrap();

@@ -354,3 +354,55 @@ fn a_step_that_fails_grants_nothing_and_what_is_built_goes_with_its_bottle() {
     assert_eq!(asked.run(&["rm", "--force", "--discard", asked.id]).code(), 0);
     world.assert_clean();
 }
+
+#[test]
+fn a_build_leaves_nothing_that_holds_up_a_launch_can_be_ended_and_its_image_outlives_the_agent() {
+    let (world, folder) = (World::new(), tempfile::tempdir().unwrap());
+    Debian::import();
+    let image = Image::build("bottler-test:ended");
+    let (asked, origin) = Asked::launch(&world, folder.path(), "ended", &image);
+    // The engine would wait for the other end of a pipe; what is mounted behind a link is where the agent can move it.
+    for (number, (step, why)) in [
+        ("rm -f /etc/group && mkfifo /etc/group", "/etc/group is not a regular file"),
+        (
+            "mv /run/bottler-services /run/x && ln -s /home/agent /run/bottler-services",
+            "bottler-services is not a folder",
+        ),
+        ("rm -rf /home/agent && ln -s /etc /home/agent", "/home/agent is not a folder"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("r{}", number + 1);
+        asked.ask(&json!({ "reason": "r", "dockerfile": format!("RUN {step}") }), &id, |hash| {
+            let failed = asked.operator(&["approve", &id, "--hash", hash]);
+            assert!(failed.code() != 0 && failed.stderr.contains(why), "{step}: {}", failed.stderr);
+            assert_eq!((asked.containers(), asked.images()), (vec![], vec![]), "{step}");
+            assert_eq!(asked.operator(&["reject", &id]).code(), 0);
+        });
+    }
+    asked.ask(&json!({ "reason": "r", "dockerfile": "RUN sleep 1000" }), "r4", |hash| {
+        std::thread::scope(|scope| {
+            let builds = scope.spawn(|| asked.operator(&["approve", "r4", "--hash", hash]));
+            wait_for("the build", || (!asked.containers().is_empty()).then_some(()));
+            assert_eq!(asked.operator(&["reject", "r4"]).code(), 0);
+            let ended = builds.join().unwrap();
+            assert!(ended.code() != 0 && ended.stderr.contains("rejected meanwhile"), "{}", ended.stderr);
+            assert_eq!((asked.containers(), asked.images()), (vec![], vec![]));
+        });
+    });
+    asked.ask(&json!({ "reason": "r", "dockerfile": "RUN echo kept > /kept" }), "r5", |hash| {
+        let built = asked.operator(&["approve", "r5", "--hash", hash]);
+        assert_eq!(built.code(), 0, "{}", built.stderr);
+    });
+    // The agent ends by itself, and has changed nothing.
+    asked.inside("pkill -x sleep");
+    asked.run(&["wait", asked.id]);
+    drop(origin);
+    let resumed = asked.run(&["resume", asked.id, "-d"]);
+    assert_eq!(resumed.code(), 0, "{}", resumed.stderr);
+    assert_eq!(asked.inside("cat /kept"), "kept\n");
+    assert_eq!(asked.run(&["stop", asked.id]).code(), 0);
+    assert_eq!(asked.run(&["rm", asked.id]).code(), 0);
+    assert_eq!((world.objects(), asked.images()), (vec![], vec![]));
+}

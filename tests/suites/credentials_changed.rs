@@ -21,7 +21,7 @@ fn limits_and_values_of_credentials_are_changed_while_a_bottle_runs() {
     egress: {{allow: [api.example.com]}}
 agents: {{dev: {{bottle: dev, template: probe}}}}
 ",
-        world.bounds(),
+        World::bounds(),
         keyfile.display()
     );
     write("limited.yaml", &text);

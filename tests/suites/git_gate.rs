@@ -18,7 +18,7 @@ fn promise_10_the_gate_is_up_before_the_agent_and_fails_closed() {
     let manifest = world.state.path().join("gate.yaml");
     let text = format!(
         "bottles:\n  b:\n    bounds: {}\n    git: [{{url: 'git@nowhere.invalid:acme/app.git', identity_file: {}, known_host_key: '{}'}}]\nagents: {{a: {{bottle: b, template: probe}}}}\n",
-        world.bounds(),
+        World::bounds(),
         key.display(),
         public.trim()
     );

@@ -30,7 +30,7 @@ impl<'a> Asked<'a> {
         let text = format!(
             "bottles:\n  b:\n    bounds: {}\n    supervise: {supervise}\n    egress: {{allow: [allowed.example.com], deny: ['*.denied.example.com']}}\n\
              {more}agents: {{a: {{bottle: b, template: probe}}}}\n",
-            world.bounds()
+            World::bounds()
         );
         std::fs::write(&manifest, text).unwrap();
         let manifest = manifest.to_string_lossy().into_owned();

@@ -114,7 +114,7 @@ impl World {
     }
 
     /// What a manifest says about bounds: without a daemon, this user may have no control groups.
-    pub fn bounds(&self) -> &'static str {
+    pub fn bounds() -> &'static str {
         if std::env::var("BOTTLER_TEST_AS").is_ok_and(|who| who == "bare") { "best-effort" } else { "required" }
     }
 

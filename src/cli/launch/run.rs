@@ -196,13 +196,20 @@ pub(in crate::cli) async fn launch(
         patch: args.agent.patch.is_some(),
         resume: resumed.is_some(),
         fresh_home: resumed.as_ref().is_some_and(|resumed| resumed.home == KeptHome::Fresh),
-        fresh_image: resumed.is_some_and(|resumed| resumed.image == KeptImage::Fresh),
+        fresh_image: resumed.as_ref().is_some_and(|resumed| resumed.image == KeptImage::Fresh),
         invocation: Some(Invocation { words, directory: directory.clone(), grants: Some(ready.grants) }),
         directory,
     };
     let client = Client::start(launch, engine, show)
         .map_err(|error| Failure::new(Class::Internal, format!("start the holder: {error:#}")))?;
-    follow(&args, client, &state, &id, copied).await
+    let code = follow(&args, client, &state, &id, copied).await?;
+    // One of bottler's own codes, with an image whose steps may have broken something.
+    if code >= Class::Input.exit_code() && resumed.is_some_and(|resumed| matches!(resumed.image, KeptImage::Built(_))) {
+        print_message(&format!(
+            "hint: if the image that was built for it is the cause: `bottler resume {id} --fresh-image` uses the plan's"
+        ));
+    }
+    Ok(code)
 }
 
 /// Refuses, with its line, `bounds: best-effort` where the engine at this address always has bounds.

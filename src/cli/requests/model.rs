@@ -1,9 +1,10 @@
 //! `requests watch` as a model: keys change it, and it is drawn as lines. Pure, so that any screen can show it.
 //!
 //! Rules against fatigue: a request that is looked at is frozen, whatever comes meanwhile; the first choice is to reject; a grant
-//! needs a key for its scope and then Enter; keys that come before anybody can have read the request do nothing; no key decides about
-//! several requests.
+//! needs a key for its scope and then Enter; keys that come before anybody can have read the request do nothing; what a push releases and
+//! what a build runs is granted only once its end was on the screen; no key decides about several requests.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::ask::{Grant, USUAL};
@@ -64,6 +65,8 @@ struct Focus {
     since: Instant,
     /// How many of its lines have been scrolled away.
     above: usize,
+    /// Whether its last line was on the screen.
+    seen_end: Cell<bool>,
     /// Whether it was decided, or can be granted no more, since it is looked at.
     over: bool,
 }
@@ -119,7 +122,8 @@ impl Model {
 
     fn focus(&mut self, one: ShownRequest, now: Instant) {
         self.selected = Some(name(&one));
-        self.focused = Some(Focus { one, choice: Choice::Reject, since: now, above: 0, over: false });
+        self.focused =
+            Some(Focus { one, choice: Choice::Reject, since: now, above: 0, seen_end: Cell::new(false), over: false });
     }
 
     fn key_in_focus(&mut self, key: Key, now: Instant) -> Option<Action> {
@@ -148,6 +152,13 @@ impl Model {
         }
         let offered = focus.one.candidate.as_ref();
         let fits_time = offered.is_some_and(Offered::fits_time);
+        if matches!(offered, Some(Offered::Push(_) | Offered::Image(_)))
+            && !focus.seen_end.get()
+            && matches!(key, Key::Char('o' | 'b'))
+        {
+            "read it to its end first: down".clone_into(&mut self.message);
+            return None;
+        }
         match key {
             Key::Char('r') => focus.choice = Choice::Reject,
             Key::Char('o') if offered.is_some_and(Offered::fits_once) => focus.choice = Choice::Grant(Grant::Once),
@@ -223,6 +234,7 @@ impl Model {
         let room = height.saturating_sub(4).max(1);
         let above = focus.above.min(all.len().saturating_sub(room));
         let below = all.len().saturating_sub(above + room);
+        focus.seen_end.set(focus.seen_end.get() || below == 0);
         let mut lines: Vec<String> = all.into_iter().skip(above).take(room).collect();
         lines.push(match (above, below) {
             (0, 0) => String::new(),

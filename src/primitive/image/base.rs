@@ -2,6 +2,7 @@
 //! the files from a container that never starts.
 
 use std::io::Read;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 
@@ -17,6 +18,8 @@ pub(in crate::primitive) const ACCOUNT: &str = "dev.bottler.account";
 pub(in crate::primitive) const HOME: &str = "dev.bottler.home";
 /// Maximum size of a file that is read, in bytes.
 const MAX_FILE: usize = 8 << 20;
+/// How long reading may take. An engine that is asked for a pipe waits for its other end.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Files of an image.
 #[derive(Default)]
@@ -54,7 +57,14 @@ pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<Ba
         }
         Ok(seen)
     };
-    let read = read.await;
+    let read = tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| {
+        let why = format!(
+            "read the users and certificates of the image {id}: the engine has not answered in {} s",
+            PATIENCE.as_secs()
+        );
+        Err(Failure::new(Class::Operation, why)
+            .hint("in the image, /etc/passwd, /etc/group and the certificates must be regular files"))
+    });
     engine.container_remove(&container).await?;
     read
 }

@@ -8,6 +8,7 @@
 //! * The agent runs as the same user in it, with the same home.
 //! * A failure at any point leaves neither the container nor an image that nobody has written down.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use super::fragment::BuildStep;
 use crate::audit;
 use crate::engine::labels::{CACHE, KIND, Kind, OWNER, SEQ, SESSION};
 use crate::engine::{ContainerSpec, ExecSpec, ImageCommit, Output, Streams};
-use crate::init::builder;
+use crate::init::{builder, built};
 use crate::layout::{self, EXECUTABLE};
 use crate::primitive::bottle::{Bottle, BuildBase};
 use crate::primitive::event::Event;
@@ -94,6 +95,7 @@ async fn made(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer, stop: &No
     let work = async {
         start(bottle, &container, request).await?;
         let env = run_all(bottle, base, &container, request, &offer.steps).await?;
+        check(bottle, base, &container, request).await?;
         commit(bottle, base, &container, request, offer, env).await
     };
     let built = tokio::select! {
@@ -181,6 +183,24 @@ async fn run_all(
     Ok(own)
 }
 
+/// Refuses a file system of which no image may be made.
+async fn check(bottle: &Bottle, base: &BuildBase, container: &str, request: &str) -> Result<(), Failure> {
+    let workspace = bottle.plan.workspace.as_ref().map_or(layout::agent::WORKSPACE, |plan| plan.path.as_str());
+    let command = [EXECUTABLE, built::ROLE, workspace, base.image.home.as_str()].map(str::to_owned);
+    let engine = &bottle.session.engine;
+    let (exec, Streams { mut output, input }) = engine.exec(container, &ExecSpec::plain(command.to_vec())).await?;
+    drop(input);
+    let mut last = LastLines::default();
+    while let Some(piece) = output.next().await {
+        let (Output::Stdout(bytes) | Output::Stderr(bytes)) = piece?;
+        last.add(&bytes);
+    }
+    match engine.exec_exit_code(&exec).await? {
+        0 => Ok(()),
+        _ => Err(last.lines().fold(failed(request, "its steps leave what no image may have"), Failure::cause)),
+    }
+}
+
 /// What egress has refused since a build began, of the agent's or of the build's.
 fn refused_since(bottle: &Bottle, began: u64) -> Vec<String> {
     let events = bottle.desk.denials().into_iter().filter(|event| event.time >= began);
@@ -218,19 +238,36 @@ async fn commit(
     };
     let engine = &bottle.session.engine;
     let made = engine.image_commit(&commit).await?;
-    let found = engine.image_find(&made).await?.ok_or_else(|| failed(request, "the engine does not have it"))?;
+    let checked = finish(bottle, base, request, &made, &mut images, directory).await;
+    if checked.is_err() {
+        // Its reference is written down: what cannot be removed now is removed with the bottle.
+        let _ = engine.image_remove(&reference).await;
+    }
+    checked?;
+    let steps = offer.steps.iter().map(ToString::to_string).collect();
+    Ok(BuiltImage { reference, id: made, base: offer.base.clone(), steps })
+}
+
+/// Makes what the next launch has on top of an image, and refuses one that changes whom the agent runs as.
+async fn finish(
+    bottle: &Bottle,
+    base: &BuildBase,
+    request: &str,
+    made: &str,
+    images: &mut BottleImages,
+    directory: &Path,
+) -> Result<(), Failure> {
+    let engine = &bottle.session.engine;
+    let found = engine.image_find(made).await?.ok_or_else(|| failed(request, "the engine does not have it"))?;
     // As the next launch does. Whoever the agent runs as by name, and where its home is, is written in the image.
     let source = bottle.host.images.source();
     let next = source.layer(&bottle.session, &found, &bottle.plan.agent.user, bottle.plan.gvisor).await?;
     images.note(&next.tag, directory).map_err(|error| failed(request, &error))?;
     if Some(next.account) != base.image.account || next.home != base.image.home {
-        for reference in [&next.tag, &reference] {
-            let _ = engine.image_remove(reference).await;
-        }
+        let _ = engine.image_remove(&next.tag).await;
         return Err(failed(request, "its steps change the user that the agent runs as, or its home"));
     }
-    let steps = offer.steps.iter().map(ToString::to_string).collect();
-    Ok(BuiltImage { reference, id: made, base: offer.base.clone(), steps })
+    Ok(())
 }
 
 /// The end of a step's output.

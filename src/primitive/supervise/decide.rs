@@ -166,7 +166,7 @@ impl Bottle {
         let below = images.current.as_ref().filter(|current| current.id == built.base);
         let steps = below.iter().flat_map(|current| current.steps.clone()).chain(built.steps).collect();
         let base = below.map_or(built.base, |current| current.base.clone());
-        let built = BuiltImage { steps, base, ..built };
+        let built = BuiltImage { base, steps, ..built };
         BottleImages { current: Some(built), ..images }.write(directory).map_err(failed)
     }
 

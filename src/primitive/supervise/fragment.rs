@@ -14,6 +14,8 @@ const MAX_STEPS: usize = 50;
 /// Maximum length of the name of a package, and of the value of a variable, in bytes.
 const MAX_NAME: usize = 100;
 const MAX_VALUE: usize = 4096;
+/// Longest run of spaces, in bytes: a longer one moves what follows it off the operator's screen.
+const MAX_SPACES: usize = 40;
 
 /// A step of a build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,6 +136,9 @@ fn fragment(text: &str) -> Result<Vec<BuildStep>, String> {
             }
         }
         whole.push_str(piece);
+        if whole.split(|c: char| c != ' ' && c != '\t').any(|run| run.len() > MAX_SPACES) {
+            return Err(bad(&format!("it has a run of more than {MAX_SPACES} spaces")));
+        }
         steps.extend(instruction(&whole).map_err(|why| bad(&why))?);
     }
     Ok(steps)
@@ -344,6 +349,8 @@ mod tests {
             ("RUN id \\", "ends with a backslash"),
             ("RUN printf 'a\rb'", "control character"),
             ("RUN \u{1b}[2J", "control character"),
+            (&format!("RUN true {}; evil", " ".repeat(MAX_SPACES)), "more than 40 spaces"),
+            (&format!("RUN true \\\n{}\t; evil", " \t".repeat(MAX_SPACES / 2)), "more than 40 spaces"),
             ("ENV", "no variable"),
             ("ENV A b", "form NAME=value"),
             ("ENV A=$B", "nothing is replaced"),
