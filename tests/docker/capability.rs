@@ -363,7 +363,8 @@ fn a_build_leaves_nothing_that_holds_up_a_launch_can_be_ended_and_its_image_outl
     let (asked, origin) = Asked::launch(&world, folder.path(), "ended", &image);
     // The engine would wait for the other end of a pipe; what is mounted behind a link is where the agent can move it.
     for (number, (step, why)) in [
-        ("rm -f /etc/group && mkfifo /etc/group", "/etc/group is not a regular file"),
+        ("rm -f /etc/group && mkfifo /etc/group", "no command has started in its container"),
+        ("rm -f /etc/ssl/cert.pem && mkfifo /etc/ssl/cert.pem", "/etc/ssl/cert.pem is not a regular file"),
         (
             "mv /run/bottler-services /run/x && ln -s /home/agent /run/bottler-services",
             "bottler-services is not a folder",
@@ -381,18 +382,18 @@ fn a_build_leaves_nothing_that_holds_up_a_launch_can_be_ended_and_its_image_outl
             assert_eq!(asked.operator(&["reject", &id]).code(), 0);
         });
     }
-    asked.ask(&json!({ "reason": "r", "dockerfile": "RUN sleep 1000" }), "r4", |hash| {
+    asked.ask(&json!({ "reason": "r", "dockerfile": "RUN sleep 1000" }), "r5", |hash| {
         std::thread::scope(|scope| {
-            let builds = scope.spawn(|| asked.operator(&["approve", "r4", "--hash", hash]));
+            let builds = scope.spawn(|| asked.operator(&["approve", "r5", "--hash", hash]));
             wait_for("the build", || (!asked.containers().is_empty()).then_some(()));
-            assert_eq!(asked.operator(&["reject", "r4"]).code(), 0);
+            assert_eq!(asked.operator(&["reject", "r5"]).code(), 0);
             let ended = builds.join().unwrap();
             assert!(ended.code() != 0 && ended.stderr.contains("rejected meanwhile"), "{}", ended.stderr);
             assert_eq!((asked.containers(), asked.images()), (vec![], vec![]));
         });
     });
-    asked.ask(&json!({ "reason": "r", "dockerfile": "RUN echo kept > /kept" }), "r5", |hash| {
-        let built = asked.operator(&["approve", "r5", "--hash", hash]);
+    asked.ask(&json!({ "reason": "r", "dockerfile": "RUN echo kept > /kept" }), "r6", |hash| {
+        let built = asked.operator(&["approve", "r6", "--hash", hash]);
         assert_eq!(built.code(), 0, "{}", built.stderr);
     });
     // The agent ends by itself, and has changed nothing.

@@ -162,7 +162,7 @@ async fn run_all(
             ..ExecSpec::plain(vec!["/bin/sh".to_owned(), "-c".to_owned(), command])
         };
         let engine = &bottle.session.engine;
-        let (exec, Streams { mut output, input }) = engine.exec(container, &spec).await?;
+        let (exec, Streams { mut output, input }) = begin(bottle, container, request, &spec).await?;
         drop(input);
         let (mut last, mut shown) = (LastLines::default(), Instant::now());
         while let Some(piece) = output.next().await {
@@ -183,12 +183,23 @@ async fn run_all(
     Ok(own)
 }
 
+/// Starts a command in the container. An engine looks its user up in the container, and waits where a step has left a pipe.
+async fn begin(bottle: &Bottle, container: &str, request: &str, spec: &ExecSpec) -> Result<(String, Streams), Failure> {
+    let begun = tokio::time::timeout(START, bottle.session.engine.exec(container, spec)).await;
+    let late = |_| {
+        Err(failed(request, format!("no command has started in its container for {} s", START.as_secs()))
+            .hint("a step may have left something else than files in the place of /etc/passwd or /etc/group"))
+    };
+    Ok(begun.map_or_else(late, |begun| Ok(begun?))?)
+}
+
 /// Refuses a file system of which no image may be made.
 async fn check(bottle: &Bottle, base: &BuildBase, container: &str, request: &str) -> Result<(), Failure> {
     let workspace = bottle.plan.workspace.as_ref().map_or(layout::agent::WORKSPACE, |plan| plan.path.as_str());
     let command = [EXECUTABLE, built::ROLE, workspace, base.image.home.as_str()].map(str::to_owned);
     let engine = &bottle.session.engine;
-    let (exec, Streams { mut output, input }) = engine.exec(container, &ExecSpec::plain(command.to_vec())).await?;
+    let spec = ExecSpec::plain(command.to_vec());
+    let (exec, Streams { mut output, input }) = begin(bottle, container, request, &spec).await?;
     drop(input);
     let mut last = LastLines::default();
     while let Some(piece) = output.next().await {
