@@ -95,7 +95,6 @@ async fn made(bottle: &Arc<Bottle>, request: &str, offer: &ImageOffer, stop: &No
     let work = async {
         start(bottle, &container, request).await?;
         let env = run_all(bottle, base, &container, request, &offer.steps).await?;
-        check(bottle, base, &container, request).await?;
         commit(bottle, base, &container, request, offer, env).await
     };
     let built = tokio::select! {
@@ -162,7 +161,7 @@ async fn run_all(
             ..ExecSpec::plain(vec!["/bin/sh".to_owned(), "-c".to_owned(), command])
         };
         let engine = &bottle.session.engine;
-        let (exec, Streams { mut output, input }) = begin(bottle, container, request, &spec).await?;
+        let (exec, Streams { mut output, input }) = engine.exec(container, &spec).await?;
         drop(input);
         let (mut last, mut shown) = (LastLines::default(), Instant::now());
         while let Some(piece) = output.next().await {
@@ -179,27 +178,28 @@ async fn run_all(
             let failure = refused_since(bottle, began).into_iter().fold(failed(request, &why), Failure::cause);
             return Err(last.lines().fold(failure, Failure::cause));
         }
+        check(bottle, base, container, request).await?;
     }
     Ok(own)
 }
 
-/// Starts a command in the container. An engine looks its user up in the container, and waits where a step has left a pipe.
-async fn begin(bottle: &Bottle, container: &str, request: &str, spec: &ExecSpec) -> Result<(String, Streams), Failure> {
-    let begun = tokio::time::timeout(START, bottle.session.engine.exec(container, spec)).await;
-    let late = |_| {
-        Err(failed(request, format!("no command has started in its container for {} s", START.as_secs()))
+/// Refuses a file system of which no image may be made. It is looked at after each step: an engine looks up the user of the next
+/// command in the container, and waits where a step has left a pipe.
+async fn check(bottle: &Bottle, base: &BuildBase, container: &str, request: &str) -> Result<(), Failure> {
+    let checked = tokio::time::timeout(START, find_odd(bottle, base, container, request)).await;
+    checked.unwrap_or_else(|_| {
+        let why = format!("no command has started in its container for {} s", START.as_secs());
+        Err(failed(request, why)
             .hint("a step may have left something else than files in the place of /etc/passwd or /etc/group"))
-    };
-    Ok(begun.map_or_else(late, |begun| Ok(begun?))?)
+    })
 }
 
-/// Refuses a file system of which no image may be made.
-async fn check(bottle: &Bottle, base: &BuildBase, container: &str, request: &str) -> Result<(), Failure> {
+async fn find_odd(bottle: &Bottle, base: &BuildBase, container: &str, request: &str) -> Result<(), Failure> {
     let workspace = bottle.plan.workspace.as_ref().map_or(layout::agent::WORKSPACE, |plan| plan.path.as_str());
     let command = [EXECUTABLE, built::ROLE, workspace, base.image.home.as_str()].map(str::to_owned);
     let engine = &bottle.session.engine;
     let spec = ExecSpec::plain(command.to_vec());
-    let (exec, Streams { mut output, input }) = begin(bottle, container, request, &spec).await?;
+    let (exec, Streams { mut output, input }) = engine.exec(container, &spec).await?;
     drop(input);
     let mut last = LastLines::default();
     while let Some(piece) = output.next().await {
