@@ -31,7 +31,7 @@ pub fn main() -> ExitCode {
         Some(native::child::ENTER) => ended(native::child::enter(&rest)),
         Some(init::serve::ROLE) => pid_1(init::serve::run),
         Some(init::builder::ROLE) => pid_1(|| init::builder::run(rest.first().copied().unwrap_or_default())),
-        Some(init::built::ROLE) => ended(init::built::run(&rest)),
+        Some(init::build_check::ROLE) => ended(init::build_check::run(&rest)),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
         Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
         Some(git_gate::PIPE) => ended(private().and_then(|()| git_gate::pipe())),

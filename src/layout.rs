@@ -49,6 +49,12 @@ pub mod agent {
     pub const JAVA_PASSWORD: &str = "changeit";
     /// The image's own certificates alone, where our layer has put them aside.
     pub const OWN_BUNDLE: &str = "/etc/bottler-own-certificates.pem";
+    /// The users of an image (passwd(5)).
+    pub const PASSWD_FILE: &str = "/etc/passwd";
+    /// Its groups (group(5)).
+    pub const GROUP_FILE: &str = "/etc/group";
+    /// Maximum size of a file that is read of an image, in bytes.
+    pub const MAX_IMAGE_FILE: usize = 8 << 20;
     /// Where images keep their certificates: Debian, Fedora, Alpine, SUSE.
     pub const BUNDLES: [&str; 4] = [
         "/etc/ssl/certs/ca-certificates.crt",

@@ -35,13 +35,7 @@ pub fn mode(text: &str) -> Option<u32> {
 fn put(path: &Path, mode: u32, from: impl Read) -> anyhow::Result<()> {
     let mut from = from.take(MAX_FILE as u64);
     let mut write = || -> std::io::Result<()> {
-        if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent)?;
-        }
-        let mut options = std::fs::OpenOptions::new();
-        // Non-blocking: a pipe in its place must not block.
-        options.write(true).create(true).truncate(true).mode(mode).custom_flags(libc::O_NONBLOCK);
-        let mut file = options.open(path)?;
+        let mut file = super::place::open(path, mode)?;
         std::io::copy(&mut from, &mut file)?;
         file.set_permissions(PermissionsExt::from_mode(mode))
     };

@@ -6,8 +6,8 @@
 //! agent can neither read nor trace it.
 
 pub mod beside;
+pub mod build_check;
 pub mod builder;
-pub mod built;
 mod child;
 pub mod files;
 mod java;

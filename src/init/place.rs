@@ -34,19 +34,23 @@ pub(super) fn write(path: &str, content: &[u8], mode: u32, left: Option<&str>) -
 
 /// Writes where the image, or whoever the command is not, has made everything.
 fn write_through(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    let mut options = std::fs::OpenOptions::new();
-    // Non-blocking: a pipe in its place must not hold up the launch.
-    options.write(true).create(true).truncate(true).mode(mode).custom_flags(OFlag::O_NONBLOCK.bits());
-    let mut file = options.open(path)?;
+    let mut file = open(path, mode)?;
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("there is something else than a file in its place"));
     }
     file.write_all(content)?;
     // The umask may have cleared bits.
     file.set_permissions(PermissionsExt::from_mode(mode))
+}
+
+/// Opens a file to be written, and makes the folders on the way to it. A pipe in its place is an error, and never waited for.
+pub(super) fn open(path: &Path, mode: u32) -> io::Result<std::fs::File> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(mode).custom_flags(OFlag::O_NONBLOCK.bits());
+    options.open(path)
 }
 
 /// Writes where an earlier agent may have been.

@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 
 use crate::engine::ErrorKind;
 use crate::engine::labels::Kind;
-use crate::layout::agent::{BUNDLES, OWN_BUNDLE};
+use crate::layout::agent::{BUNDLES, GROUP_FILE, MAX_IMAGE_FILE, OWN_BUNDLE, PASSWD_FILE};
 use crate::primitive::unstarted::unstarted;
 use crate::session::{Class, Failure, Session};
 
@@ -16,8 +16,6 @@ use crate::session::{Class, Failure, Session};
 pub(in crate::primitive) const ACCOUNT: &str = "dev.bottler.account";
 /// The label with the agent's home.
 pub(in crate::primitive) const HOME: &str = "dev.bottler.home";
-/// Maximum size of a file that is read, in bytes.
-const MAX_FILE: usize = 8 << 20;
 /// How long reading may take. An engine that is asked for a pipe waits for its other end.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -39,8 +37,8 @@ pub(in crate::primitive) async fn look(session: &Session, id: &str) -> Result<Ba
     let container = engine.container_create(&unstarted(name, id.to_owned(), identity)).await?;
     let read = async {
         let mut seen = BaseFiles {
-            passwd: file(session, &container, "/etc/passwd").await?.unwrap_or_default(),
-            groups: file(session, &container, "/etc/group").await?.unwrap_or_default(),
+            passwd: file(session, &container, PASSWD_FILE).await?.unwrap_or_default(),
+            groups: file(session, &container, GROUP_FILE).await?.unwrap_or_default(),
             bundle: (BUNDLES[0], String::new()),
         };
         for path in BUNDLES {
@@ -79,8 +77,8 @@ async fn file(session: &Session, container: &str, path: &str) -> Result<Option<S
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.into()),
         }
-        if archive.len() > MAX_FILE {
-            let message = format!("read {path} of the image: it is larger than {MAX_FILE} bytes");
+        if archive.len() > MAX_IMAGE_FILE {
+            let message = format!("read {path} of the image: it is larger than {MAX_IMAGE_FILE} bytes");
             return Err(Failure::new(Class::Input, message));
         }
     }

@@ -20,10 +20,11 @@ use super::fragment::BuildStep;
 use crate::audit;
 use crate::engine::labels::{CACHE, KIND, Kind, OWNER, SEQ, SESSION};
 use crate::engine::{ContainerSpec, ExecSpec, ImageCommit, Output, Streams};
-use crate::init::{builder, built};
+use crate::init::{build_check, builder};
 use crate::layout::{self, EXECUTABLE};
 use crate::primitive::bottle::{Bottle, BuildBase};
 use crate::primitive::event::Event;
+use crate::primitive::exec::{MAX_OUTPUT, run_to_end};
 use crate::session::{BottleImages, BuiltImage, Class, Failure};
 
 /// How long all steps may take.
@@ -196,20 +197,14 @@ async fn check(bottle: &Bottle, base: &BuildBase, container: &str, request: &str
 
 async fn find_odd(bottle: &Bottle, base: &BuildBase, container: &str, request: &str) -> Result<(), Failure> {
     let workspace = bottle.plan.workspace.as_ref().map_or(layout::agent::WORKSPACE, |plan| plan.path.as_str());
-    let command = [EXECUTABLE, built::ROLE, workspace, base.image.home.as_str()].map(str::to_owned);
-    let engine = &bottle.session.engine;
+    let command = [EXECUTABLE, build_check::ROLE, workspace, base.image.home.as_str()].map(str::to_owned);
     let spec = ExecSpec::plain(command.to_vec());
-    let (exec, Streams { mut output, input }) = engine.exec(container, &spec).await?;
-    drop(input);
-    let mut last = LastLines::default();
-    while let Some(piece) = output.next().await {
-        let (Output::Stdout(bytes) | Output::Stderr(bytes)) = piece?;
-        last.add(&bytes);
+    let done = run_to_end(bottle.session.engine.as_ref(), container, &spec, b"", MAX_OUTPUT).await?;
+    if done.exit_code == 0 {
+        return Ok(());
     }
-    match engine.exec_exit_code(&exec).await? {
-        0 => Ok(()),
-        _ => Err(last.lines().fold(failed(request, "its steps leave what no image may have"), Failure::cause)),
-    }
+    let why = plain(String::from_utf8_lossy(&done.stderr).trim_end());
+    Err(failed(request, "its steps leave what no image may have").cause(why))
 }
 
 /// What egress has refused since a build began, of the agent's or of the build's.

@@ -8,15 +8,15 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, ensure};
 
-use crate::layout::agent::{BUNDLE_FILE, BUNDLES, RUN_DIR, SERVICES_DIR};
+use crate::layout::agent::{
+    BUNDLE_FILE, BUNDLES, GROUP_FILE, MAX_IMAGE_FILE, OWN_BUNDLE, PASSWD_FILE, RUN_DIR, SERVICES_DIR,
+};
 use crate::layout::supervise::POLICY_DIR;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "build-check";
-/// Files that are read of an image.
-const FILES: [&str; 2] = ["/etc/passwd", "/etc/group"];
-/// Maximum size of such a file, in bytes.
-const MAX_FILE: u64 = 8 << 20;
+/// Files that are read of an image, besides its certificates in their usual places.
+const FILES: [&str; 3] = [PASSWD_FILE, GROUP_FILE, OWN_BUNDLE];
 /// Where nothing lasts, or no file is what it seems.
 const OTHER: [&str; 4] = ["/proc", "/sys", "/dev", "/run"];
 
@@ -61,7 +61,7 @@ fn is_readable(root: &Path, file: &str) -> anyhow::Result<()> {
     ensure!(!OTHER.iter().any(|other| inside.starts_with(other)), "{file} leads to {}", inside.display());
     let seen = std::fs::metadata(&place).with_context(|| format!("look at {file}"))?;
     ensure!(seen.is_file(), "{file} is not a regular file");
-    ensure!(seen.len() <= MAX_FILE, "{file} has more than {MAX_FILE} bytes");
+    ensure!(seen.len() <= MAX_IMAGE_FILE as u64, "{file} has more than {MAX_IMAGE_FILE} bytes");
     Ok(())
 }
 
@@ -110,9 +110,12 @@ mod tests {
         symlink(at("/proc/self/environ"), at("/etc/group")).unwrap();
         assert!(checked().contains("/etc/group leads to /proc"), "{}", checked());
         again("/etc/group");
-        std::fs::File::create(at("/etc/group")).unwrap().set_len(MAX_FILE + 1).unwrap();
+        std::fs::File::create(at("/etc/group")).unwrap().set_len(MAX_IMAGE_FILE as u64 + 1).unwrap();
         assert!(checked().contains("more than"), "{}", checked());
         again("/etc/group");
+        symlink("/", at(OWN_BUNDLE)).unwrap();
+        assert!(checked().contains("certificates.pem is not a regular file"), "{}", checked());
+        again(OWN_BUNDLE);
         std::fs::rename(at("/run/bottler-services"), at("/run/other")).unwrap();
         symlink("other", at("/run/bottler-services")).unwrap();
         assert!(checked().contains("bottler-services is not a folder"), "{}", checked());
