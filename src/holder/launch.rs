@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Cancel;
 use crate::lua::{Program, Vm};
-use crate::plan::{Keep, WorkspaceMode};
+use crate::plan::Keep;
 use crate::primitive::{Bottle, Event, WorkspaceSource, release, watch, workspace};
 use crate::session::exit_record::OutputChunk;
 use crate::session::kept_workspace::home_volume;
@@ -92,7 +92,6 @@ pub async fn carry_out(bottle: &Arc<Bottle>, program: &Program, cancel: &Cancel)
 async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) -> Option<KeptWorkspace> {
     let host = bottle.host();
     let directory = host.staging.as_ref()?;
-    let copied = bottle.plan.workspace.as_ref().is_some_and(|plan| plan.mode == WorkspaceMode::Copy);
     let unknown = |why: &str| {
         let home = host.home.map(|_| home_volume(&bottle.session.id));
         KeptWorkspace::unknown(&bottle.workspace_volume(), why).with_home(home)
@@ -104,7 +103,7 @@ async fn keep(bottle: &Bottle, exit_code: Option<i64>, left: Option<&Snapshot>) 
         let known = KeptWorkspace::read(directory);
         return Some(known.unwrap_or_else(|| unknown("it could not be resumed")));
     }
-    if !copied || policy == Keep::Never || !bottle.is_released() {
+    if !bottle.plan.copies_workspace() || policy == Keep::Never || !bottle.is_released() {
         return None;
     }
     // What cannot be read may be one.

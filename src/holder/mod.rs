@@ -220,15 +220,11 @@ fn may_keep(launch: &Launch) -> bool {
 
 /// The source of the agent's home, if that is kept with the workspace.
 fn home(launch: &Launch) -> Option<HomeSource> {
-    (is_copied(launch) && may_keep(launch)).then_some(match (launch.resume, launch.fresh_home) {
+    (launch.plan.copies_workspace() && may_keep(launch)).then_some(match (launch.resume, launch.fresh_home) {
         (false, _) => HomeSource::New,
         (true, false) => HomeSource::Kept,
         (true, true) => HomeSource::Fresh,
     })
-}
-
-fn is_copied(launch: &Launch) -> bool {
-    launch.plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy)
 }
 
 /// Claims the bottle's directory. Refuses to launch over a kept bottle.
@@ -238,7 +234,7 @@ fn claim(state: &StateDir, launch: &Launch) -> Result<Claim, Failure> {
         return Err(Failure::new(Class::Name, format!("launch {id}: a bottle of this name is kept"))
             .hint(format!("bottler resume {id}, or bottler rm {id}")));
     }
-    let copied = is_copied(launch);
+    let copied = plan.copies_workspace();
     if launch.resume && !copied {
         let why = "its plan no longer has a copy of a folder, and the kept work would be lost";
         return Err(Failure::new(Class::Input, format!("resume {id}: {why}"))

@@ -109,6 +109,11 @@ pub struct LaunchPlan {
 }
 
 impl LaunchPlan {
+    /// Whether the agent works on a copy of a folder.
+    pub fn copies_workspace(&self) -> bool {
+        self.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy)
+    }
+
     /// How many requests may use its credentials.
     pub fn request_limits(&self) -> RequestLimits {
         let limited = self.credentials.iter().filter_map(|credential| {

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::git_gate::call;
+use super::git_gate::{call, call_for_text};
 use crate::support::images::{DEBIAN, Debian};
 use crate::support::origin::{Origin, docker};
 use crate::support::process::{Done, World, wait_for};
@@ -310,15 +310,8 @@ fn a_step_that_fails_grants_nothing_and_what_is_built_goes_with_its_bottle() {
     // A holder that dies while it builds leaves no container, and what was built before.
     let endless = json!({ "reason": "r", "dockerfile": "RUN sleep 1000" });
     std::thread::scope(|scope| {
-        let waits = scope.spawn(|| {
-            let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call",
-                "params": { "name": "capability_request", "arguments": endless } });
-            let script = format!(
-                "curl -sSN http://supervise:9098/mcp -H 'Content-Type: application/json' \
-                 -H 'Accept: application/json, text/event-stream' -H 'MCP-Protocol-Version: 2025-11-25' -d '{body}'"
-            );
-            world.run(&["exec", asked.id, "--", "sh", "-c", &script])
-        });
+        // Its bottle dies before it is answered.
+        let waits = scope.spawn(|| call_for_text(&world, asked.id, "capability_request", &endless));
         let hash = wait_for("the request", || {
             let all = asked.operator(&["list", "--format", "json"]).json();
             all.as_array().unwrap().first()?["hash"].as_str().map(str::to_owned)

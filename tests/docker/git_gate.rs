@@ -361,14 +361,19 @@ fn a_gate_that_died_is_started_again_and_hosts_that_are_tunnels_are_reached_by_i
     world.assert_clean();
 }
 
-/// Calls a tool of the MCP server from inside, and returns its answer.
-pub(super) fn call(world: &World, id: &str, tool: &str, arguments: &Value) -> Value {
+/// Calls a tool of the MCP server from inside, and returns what it says.
+pub(super) fn call_for_text(world: &World, id: &str, tool: &str, arguments: &Value) -> String {
     let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": tool, "arguments": arguments } });
     let script = format!(
         "curl -sSN http://supervise:9098/mcp -H 'Content-Type: application/json' -H 'Accept: application/json, text/event-stream' \
          -H 'MCP-Protocol-Version: 2025-11-25' -d '{body}'"
     );
-    let said = world.run(&["exec", id, "--", "sh", "-c", &script]).stdout;
+    world.run(&["exec", id, "--", "sh", "-c", &script]).stdout
+}
+
+/// Calls a tool of the MCP server from inside, and returns its answer.
+pub(super) fn call(world: &World, id: &str, tool: &str, arguments: &Value) -> Value {
+    let said = call_for_text(world, id, tool, arguments);
     let lines = said.lines().map(|line| line.trim_start_matches("data:").trim());
     let found = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let answer = found.map(|message| message["result"]["structuredContent"].clone()).find(|answer| !answer.is_null());

@@ -178,7 +178,7 @@ pub(in crate::cli) async fn launch(
         guest: false,
         keys,
     };
-    let (id, copied) = (plan.bottle.clone(), is_copied(&plan));
+    let (id, copied) = (plan.bottle.clone(), plan.copies_workspace());
     let (env, held) = (ready.planned.env.values(), ready.planned.credentials.values());
     let secrets: Vec<&String> = env.chain(held).chain(&ready.planned.proxy_credentials).collect();
     let runs = !program.grants.host_commands.is_empty() || credentials::reads_later(&ready.drafts);
@@ -282,10 +282,6 @@ async fn follow(args: &Args, mut client: Client, state: &StateDir, id: &str, cop
         }
         SessionEnd::HolderDied => Err(holder_died(&mut client, state)),
     }
-}
-
-fn is_copied(plan: &LaunchPlan) -> bool {
-    plan.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy)
 }
 
 fn dry(

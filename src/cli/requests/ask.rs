@@ -56,7 +56,7 @@ impl Grant {
         };
         let action = RequestAction::Approve { id: id.to_owned(), hash: hash.to_owned(), scope };
         let shown = match &offered {
-            Some(Offered::Image(_)) => built(bottle, action).await?,
+            Some(Offered::Image(_)) => built(bottle, id, action).await?,
             _ => decided(bottle, action).await?,
         };
         if matches!(shown.request.wish, Wish::Capability { .. }) {
@@ -87,7 +87,8 @@ pub(super) async fn reject(bottle: &str, id: &str, reason: &str) -> Result<Shown
 }
 
 /// Approves the request for an image, and shows the progress of its build.
-async fn built(bottle: &str, action: RequestAction) -> Result<ShownRequest, Failure> {
+async fn built(bottle: &str, id: &str, action: RequestAction) -> Result<ShownRequest, Failure> {
+    print_message(&format!("building; `bottler requests reject {bottle} {id}` ends it, Ctrl-C does not"));
     let known = FoundBottle::find(bottle)?;
     let directory = known.state.bottle(bottle);
     let shown = ask_to_build(bottle, &directory, action, |line| print_message(&printable(line))).await?.pop();

@@ -141,12 +141,8 @@ async fn approve(args: &ApproveArgs) -> Result<u8, Failure> {
         (_, _, _, true) => Some(Grant::Always),
         _ => None,
     };
-    let is_image = is_image(bottle, id).await?;
-    if args.restart && !is_image {
+    if args.restart && !is_image(bottle, id).await? {
         return Err(input("--restart: only an image takes effect at the next launch").hint("leave it out"));
-    }
-    if is_image {
-        print_message(&format!("building; `bottler requests reject {bottle} {id}` ends it, Ctrl-C does not"));
     }
     let (shown, text) = Grant::carry_out(grant, bottle, id, &args.hash).await?;
     let code = told(&shown, *format, &text)?;
