@@ -15,6 +15,7 @@
 //! | another built-in sidecar, the `n`-th that serves the agent | init at 127.0.3.`n`, its own port | `/run/bottler-service/socket` | its own port |
 //! | egress, for a sidecar that goes out through it | not seen | `/run/bottler-pairs/<n>/egress`; there at `/run/bottler-pairs/1/egress` | |
 //! | such a sidecar, for egress | not seen | `/run/bottler-pairs/1/sidecar`; in egress' at `/run/bottler-pairs/<n>/sidecar` | |
+//! | Pipelock, behind an egress that has it | not seen | 127.0.0.1:8889 | |
 //! | the dialer of an egress, on the native engine | not seen | `/run/bottler-service/socket`; in egress' at `/run/bottler-dialer/socket` | |
 //! | the bottle's configuration, written by supervise | `/run/bottler-policy`, read-only | `/run/bottler-policy` | |
 //! | counterpart, the probe's destination | not reached directly | 8080 HTTP, 7007 UDP, on the outside network | |
@@ -158,6 +159,24 @@ pub mod egress {
     pub const PROOF_PORT: u16 = 8887;
     /// Where its named destinations of plain TCP are, there: this and the ports after it.
     pub const TCP_PORTS: u16 = 20_000;
+}
+
+/// Pipelock, in the container of an egress that has it.
+pub mod pipelock {
+    /// Its files, in memory.
+    pub const DIR: &str = "/run/bottler-pipelock";
+    /// Where it listens, on its container's loopback.
+    pub const PORT: u16 = 8889;
+    /// Its configuration.
+    pub const CONFIG: &str = "pipelock.yaml";
+    /// The bottle's secrets, a line each.
+    pub const SECRETS: &str = "secrets";
+    /// The certificate of its own CA.
+    pub const CERTIFICATE: &str = "ca.pem";
+    /// The key of that.
+    pub const KEY: &str = "ca.key";
+    /// The authorities of destinations.
+    pub const ROOTS: &str = "roots.pem";
 }
 
 /// The dialer, which connects for an egress whose container has no network that leads anywhere.

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{expand, text};
-use crate::policy::{AllowSpec, Connect, DenySpec, EgressSpec, Mode, UpstreamProxy};
+use crate::policy::{AllowSpec, Connect, DenySpec, EgressEngine, EgressSpec, Mode, UpstreamProxy};
 use crate::scan::{Action, Direction, Dlp, Rules};
 
 /// What may leave. Paths are relative to the file that they are in; `~` is the home.
@@ -39,6 +39,11 @@ pub struct EgressSection {
     /// A proxy for all destinations.
     #[serde(default)]
     pub upstream_proxy: Option<ProxySection>,
+    /// `pipelock`: what passes bottler's own gate is inspected by Pipelock, too.
+    #[serde(default)]
+    pub engine: EgressEngine,
+    /// The image of Pipelock, by its digest: `NAME@sha256:…`, or `sha256:…` for an image of this engine.
+    pub image: Option<String>,
 }
 
 /// What happens to requests that contain secrets.
@@ -161,6 +166,8 @@ impl EgressSection {
             dlp,
             upstream_proxy,
             git: Vec::new(),
+            engine: self.engine,
+            image: self.image,
         };
         spec.check().map_err(|error| error.to_string())?;
         Ok(Egress { spec, proxy_credentials })

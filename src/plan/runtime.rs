@@ -2,6 +2,7 @@
 
 use super::{Isolation, LaunchPlan};
 use crate::engine::{EngineDetails, Product, Runtime};
+use crate::policy::EgressEngine;
 
 /// The word of a manifest for the best that the engine lists.
 pub(super) const AUTO: &str = "auto";
@@ -82,6 +83,12 @@ fn check_native(plan: &LaunchPlan) -> Result<(), Unsettled> {
         return Err((
             "isolation: bridge needs bridges, which the native engine does not make".to_owned(),
             "isolation: sealed".to_owned(),
+        ));
+    }
+    if plan.egress.engine == EgressEngine::Pipelock {
+        return Err((
+            "egress: engine: pipelock runs from an image, and the native engine runs bottler's own only".to_owned(),
+            hint(),
         ));
     }
     if let Some(name) = plan.runtime.as_ref().filter(|name| name.as_str() != AUTO) {

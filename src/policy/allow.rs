@@ -184,6 +184,11 @@ impl AllowSpec {
             Self::Table(table) => &table.host,
         }
     }
+
+    /// Whether the content of some requests to its hosts is for no scanner.
+    pub fn is_unread(&self) -> bool {
+        matches!(self, Self::Table(table) if table.tls == Some(Tls::Tunnel) || table.scan == Some(Action::Off))
+    }
 }
 
 impl DenySpec {

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::authorize::check_host;
-use super::{AllowSpec, DenySpec, EgressSpec, EntryError, Policy, RequestLimits, SpecError};
+use super::{AllowSpec, DenySpec, EgressEngine, EgressSpec, EntryError, Policy, RequestLimits, SpecError};
 use crate::credential::Limits;
 
 /// Maximum number of grants, and of denials, of one bottle.
@@ -153,6 +153,9 @@ pub enum ChangeError {
     /// TCP destinations are fixed.
     #[error("tcp: these destinations are fixed at the launch: the agent's container has their names and sockets")]
     Tcp,
+    /// The engine of egress is fixed.
+    #[error("engine: the engine of egress and its image are fixed at the launch")]
+    Engine,
     /// The limit is reached.
     #[error("there are at most {MAX_ENTRIES} grants or denials: reload with a file that contains them")]
     TooMany,
@@ -257,8 +260,14 @@ impl LivePolicy {
                 if spec.tcp != self.base.tcp {
                     return Err(ChangeError::Tcp);
                 }
+                let Self { base: EgressSpec { git, engine, image, .. }, .. } = self;
+                if spec.engine != EgressEngine::default() && (spec.engine, &spec.image) != (*engine, image) {
+                    return Err(ChangeError::Engine);
+                }
                 // The repositories are those of the launch: their gate has their keys.
-                next.base = EgressSpec { git: self.base.git.clone(), ..(**spec).clone() };
+                let (git, image) = (git.clone(), image.clone());
+                next.base = EgressSpec { git, engine: *engine, image, ..(**spec).clone() };
+                next.base.check()?;
             }
             Change::Spent(id) => next.grants.retain(|grant| grant.id != *id),
             Change::Expire => {}
@@ -519,5 +528,18 @@ mod tests {
         assert_eq!(spec.allow.iter().map(AllowSpec::host).collect::<Vec<_>>(), ["timed.com"]);
         assert_eq!(spec.deny.iter().map(DenySpec::host).collect::<Vec<_>>(), ["never.com"]);
         assert!(inner.once().is_empty() && inner.next_expiry() == Some(500));
+    }
+
+    #[test]
+    fn a_reload_keeps_the_engine_and_cannot_change_it() {
+        let image = |digit: &str| Some(format!("sha256:{}", digit.repeat(64)));
+        let of = |engine, image| EgressSpec { engine, image, ..base() };
+        let live = LivePolicy::new(of(EgressEngine::Pipelock, image("a")));
+        let reload = |spec: EgressSpec| live.with(&Change::Reload(Box::new(spec)), 0);
+        let kept = reload(base()).unwrap().unwrap();
+        assert_eq!((kept.base.engine, &kept.base.image), (EgressEngine::Pipelock, &image("a")));
+        assert!(reload(of(EgressEngine::Pipelock, image("a"))).is_ok());
+        assert_eq!(reload(of(EgressEngine::Pipelock, image("b"))), Err(ChangeError::Engine));
+        assert!(reload(EgressSpec { mode: crate::policy::Mode::Audit, ..base() }).is_err());
     }
 }

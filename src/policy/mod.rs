@@ -27,7 +27,7 @@ pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, S
 pub use proposal::{Candidate, CredentialReach, Verdict, Wanted, examine, hash_of, next_call, suggested_call};
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};
-pub use spec::{Connect, EgressSpec, Reach, SpecError, UpstreamProxy};
+pub use spec::{Connect, EgressEngine, EgressSpec, Reach, SpecError, UpstreamProxy};
 pub use terms::{CANARY, FORBIDDEN, Mode, TcpTarget, is_probe_host};
 
 #[cfg(test)]

@@ -124,6 +124,11 @@ impl Rule {
 }
 
 impl Rule {
+    /// The host, or `*.` and the host, without a port.
+    pub fn hosts(&self) -> String {
+        format!("{}{}", if self.subdomains { "*." } else { "" }, self.host)
+    }
+
     /// The host, if the rule covers only one.
     pub(super) fn single_host(&self) -> Option<&Host> {
         (!self.subdomains).then_some(&self.host)

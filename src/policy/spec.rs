@@ -50,6 +50,30 @@ pub struct EgressSpec {
     /// Repositories behind the git gate.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub git: Vec<GitRepository>,
+    /// What inspects requests beside bottler's own gate.
+    #[serde(default, skip_serializing_if = "EgressEngine::is_own")]
+    pub engine: EgressEngine,
+    /// The image of that engine, by its digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+}
+
+/// What inspects requests in egress. The engine is fixed at the launch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EgressEngine {
+    /// Bottler's own gate and scanner.
+    #[default]
+    Bottler,
+    /// The same, and behind it Pipelock, which intercepts and inspects what has passed.
+    Pipelock,
+}
+
+impl EgressEngine {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_own(&self) -> bool {
+        *self == Self::Bottler
+    }
 }
 
 /// A proxy that destinations are reached through. Its credentials are no part of this: they are a secret.
@@ -117,6 +141,9 @@ pub enum SpecError {
     /// A repository behind the git gate.
     #[error("{0}")]
     Git(#[from] GitError),
+    /// The engine, its image, or what it cannot do.
+    #[error("{0}")]
+    Engine(String),
 }
 
 impl EgressSpec {
@@ -153,7 +180,34 @@ impl EgressSpec {
     /// # Errors
     /// Something is malformed.
     pub fn check(&self) -> Result<(), SpecError> {
+        self.check_engine()?;
         self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
+    }
+
+    /// Checks the engine: its image, and what it cannot do.
+    fn check_engine(&self) -> Result<(), SpecError> {
+        let bad = |why: String| Err(SpecError::Engine(why));
+        match (self.engine, &self.image) {
+            (EgressEngine::Bottler, None) => return Ok(()),
+            (EgressEngine::Bottler, Some(_)) => {
+                return bad("image: bottler's own egress has none; the image is for `engine: pipelock`".into());
+            }
+            (EgressEngine::Pipelock, None) => {
+                return bad("engine: pipelock needs `image: NAME@sha256:…`, the image that has the program".into());
+            }
+            // The program sees every request, and holds the CA's key: a tag could lead to another one tomorrow.
+            (EgressEngine::Pipelock, Some(image)) if !is_pinned(image) => {
+                return bad(format!("image: {image:?} may change: name it by its digest, NAME@sha256:… or sha256:…"));
+            }
+            (EgressEngine::Pipelock, Some(_)) => {}
+        }
+        if self.mode == Mode::Audit {
+            return bad("mode: audit is not for `engine: pipelock`, whose allowlist is always enforced".into());
+        }
+        if self.upstream_proxy.is_some() {
+            return bad("upstream_proxy is not for `engine: pipelock`, which connects to destinations itself".into());
+        }
+        Ok(())
     }
 
     /// How requests to a host would get out, at one of its ports; `host` as in an entry of the allowlist.
@@ -233,6 +287,12 @@ impl EgressSpec {
     }
 }
 
+/// Whether an image is named by its digest or its id.
+fn is_pinned(image: &str) -> bool {
+    let digest = image.strip_prefix("sha256:").or_else(|| image.split_once("@sha256:").map(|(_, digest)| digest));
+    digest.is_some_and(|digest| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,5 +348,27 @@ mod tests {
             let got = of(text).err().unwrap_or_default();
             assert!(got.contains(expected) && got.is_empty() == expected.is_empty(), "{text}: {got:?}");
         }
+    }
+
+    #[test]
+    fn pipelock_needs_a_pinned_image_and_refuses_what_it_cannot_do() {
+        let id = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        let with = |image: Option<&str>| EgressSpec {
+            engine: EgressEngine::Pipelock,
+            image: image.map(str::to_owned),
+            ..EgressSpec::default()
+        };
+        for image in [id.clone(), format!("ghcr.io/a/pipelock@{id}")] {
+            assert_eq!(with(Some(&image)).check(), Ok(()), "{image}");
+        }
+        let why = |spec: EgressSpec| spec.check().unwrap_err().to_string();
+        for image in ["pipelock", "pipelock:2.3", "pipelock@sha256:abc", "sha256:", &id[..70], &id.replace('0', "g")] {
+            assert!(why(with(Some(image))).contains("by its digest"), "{image}");
+        }
+        assert!(why(with(None)).contains("needs `image"));
+        assert!(why(EgressSpec { image: Some(id.clone()), ..EgressSpec::default() }).contains("engine: pipelock"));
+        assert!(why(EgressSpec { mode: Mode::Audit, ..with(Some(&id)) }).contains("mode: audit"));
+        let proxy = UpstreamProxy { url: "http://p:1".into(), no_proxy: Vec::new(), connect: Connect::Name };
+        assert!(why(EgressSpec { upstream_proxy: Some(proxy), ..with(Some(&id)) }).contains("upstream_proxy"));
     }
 }

@@ -155,6 +155,11 @@ impl Log {
         kind
     }
 
+    /// The bottle's id.
+    pub(super) fn bottle(&self) -> &str {
+        &self.bottle
+    }
+
     /// Logs a decision that is described already.
     pub(super) fn note(&self, kind: Details) {
         self.shared.writer.call_once(|| {

@@ -75,6 +75,11 @@ pub trait Role: Send + Sync + Sized + 'static {
     /// Writes the audit events that were only counted so far.
     fn flush(&self) {}
 
+    /// Resolves when it can serve no longer, with the reason: its process ends then, and the holder hears of it.
+    fn broken(&self) -> impl Future<Output = anyhow::Error> + Send {
+        std::future::pending()
+    }
+
     /// Finishes work in progress when the container is stopped. The engine kills it after a time limit.
     fn end(&self) -> impl Future<Output = ()> + Send {
         async {}

@@ -51,6 +51,10 @@ async fn run<R: Role>(at: Option<String>) -> anyhow::Result<()> {
     tokio::select! {
         _ = stopped.recv() => role.end().await,
         () = commands => {}
+        error = role.broken() => {
+            role.flush();
+            return Err(error);
+        }
     }
     role.flush();
     Ok(())

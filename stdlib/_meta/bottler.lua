@@ -439,7 +439,9 @@ function Bottle:close() end
 ---@field allow (string|AllowTable)[] What the agent may reach.
 ---@field deny? (string|DenyTable)[] What it may not reach, whatever is allowed.
 ---@field dlp Dlp What is looked for in requests, and what happens then.
+---@field engine? "bottler"|"pipelock" What inspects requests beside bottler's own gate.
 ---@field git? GitRepository[] Repositories behind the git gate.
+---@field image? string The image of that engine, by its digest.
 ---@field ip_allow? string[] Private address ranges that the user means to reach, as CIDR.
 ---@field mode "enforce"|"audit" Whether what is not allowed is refused.
 ---@field roots? string[] Authorities that destinations may be certified by, beyond the public ones, in PEM.

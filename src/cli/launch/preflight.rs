@@ -1,5 +1,6 @@
 //! The summary of a launch, printed before it starts.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 use url::Url;
@@ -127,7 +128,8 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     if !plan.egress.tcp.is_empty() {
         say("tcp", plan.egress.tcp.join(", "));
     }
-    for (label, line) in credentials::lines(&ready.planned).into_iter().chain(git::lines(plan)) {
+    let behind = inspected(plan).into_iter().chain(credentials::lines(&ready.planned)).chain(git::lines(plan));
+    for (label, line) in behind {
         say(label, line);
     }
     plan.supervise.iter().for_each(|plan| say("requests", requests(plan)));
@@ -169,6 +171,30 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     }
     lines.extend(hooks.iter().map(|hook| printable(hook)));
     lines
+}
+
+/// What Pipelock inspects, if it does.
+fn inspected(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
+    let Some(image) = &plan.egress.image else { return Vec::new() };
+    let by = format!("by Pipelock, too, from the image {image}, which sees every request that it inspects");
+    let past = unread(plan).map(|what| ("", format!("NOT by Pipelock, but by bottler: {what}")));
+    [("inspected", by)].into_iter().chain(past).collect()
+}
+
+/// What does not pass Pipelock, which refuses every credential in a header.
+fn unread(plan: &LaunchPlan) -> Option<String> {
+    let off = plan.egress.allow.iter().filter(|entry| entry.is_unread() && !is_tunnel(entry)).map(AllowSpec::host);
+    let held = plan.credentials.iter().flat_map(|credential| &credential.places).map(|place| place.host.as_str());
+    let hosts: BTreeSet<&str> = off.chain(held).collect();
+    let hosts: Vec<&str> = hosts.into_iter().collect();
+    let sidecars = [plan.cred_proxy.as_ref().map(|_| "the routes of cred_proxy"), plan.git.as_ref().map(|_| "git")];
+    let tcp = (!plan.egress.tcp.is_empty()).then_some("plain TCP");
+    let what: Vec<String> = (!hosts.is_empty())
+        .then(|| some(&hosts))
+        .into_iter()
+        .chain(sidecars.into_iter().flatten().chain(tcp).map(str::to_owned))
+        .collect();
+    (!what.is_empty()).then(|| what.join(", "))
 }
 
 fn is_tunnel(entry: &AllowSpec) -> bool {

@@ -94,5 +94,6 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     };
     run.override_for_resume(args.prompt.clone(), args.detach, args.yes);
     let before = known.plan().ok().and_then(|plan| serde_json::to_value(plan).ok());
-    run::launch(*run, invocation.words, Some(run::ResumedBottle { id: id.clone(), before, home, image })).await
+    let resumed = Some(run::ResumedBottle { id: id.clone(), before, home, image });
+    Box::pin(run::launch(*run, invocation.words, resumed)).await
 }

@@ -78,7 +78,7 @@ struct DryRunOutput<'a> {
 
 pub(in crate::cli) async fn main(args: Args) -> Result<u8, Failure> {
     let words = std::env::args_os().skip(1).map(Argument::from).collect();
-    launch(args, words, None).await
+    Box::pin(launch(args, words, None)).await
 }
 
 /// A bottle that is resumed.

@@ -29,8 +29,11 @@ pub(in crate::primitive) trait ImageSource: Send + Sync {
     /// The image that contains only the running executable; its reference.
     async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure>;
 
-    /// The image of the git gate: with the user's own below it, or with git and ssh of this machine; its reference.
-    async fn git(&self, session: &Session, found: Option<&ImageFound>, gvisor: bool) -> Result<String, Failure>;
+    /// The image of the git gate, with git and ssh of this machine; its reference.
+    async fn git(&self, session: &Session, gvisor: bool) -> Result<String, Failure>;
+
+    /// The image of a sidecar that needs a user's own image below it; its reference.
+    async fn sidecar(&self, session: &Session, found: &ImageFound, gvisor: bool) -> Result<String, Failure>;
 
     /// A user's image; its reference. The same context, Dockerfile and arguments are built once.
     async fn build(

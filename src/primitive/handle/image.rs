@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::layout::agent::DEFAULT_HOME;
 use crate::primitive::account::Account;
 use crate::session::{Failure, Pending};
 
@@ -29,6 +30,22 @@ pub struct ImageInfo {
     /// Its environment variables.
     #[serde(skip)]
     pub(in crate::primitive) env: BTreeMap<String, String>,
+}
+
+impl ImageInfo {
+    /// One of bottler's own, which has no command of its own.
+    pub(in crate::primitive) fn own(tag: String, account: Option<Account>) -> Self {
+        Self {
+            tag,
+            command: Vec::new(),
+            user: String::new(),
+            workdir: String::new(),
+            account,
+            home: DEFAULT_HOME.to_owned(),
+            base: String::new(),
+            env: BTreeMap::new(),
+        }
+    }
 }
 
 /// An image.

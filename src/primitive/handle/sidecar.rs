@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::image::ImageInfo;
 use super::life::Lifecycle;
 use super::network::Network;
 use super::pair::{Pair, Pairs};
@@ -144,6 +145,8 @@ pub(in crate::primitive) struct SidecarInputs {
     pub(in crate::primitive) egress: Option<Arc<Sidecar>>,
     /// The dialer that an egress goes out through, where the engine's networks lead nowhere.
     pub(in crate::primitive) dialer: Option<Arc<Sidecar>>,
+    /// The image with Pipelock, for an egress that has it.
+    pub(in crate::primitive) pipelock: Option<Pending<Arc<ImageInfo>>>,
     /// The egress whose policy it enforces: itself, or the one that it dials for.
     pub(in crate::primitive) policy_of: String,
     /// The key pair of the bottle's CA, for an egress. It is in memory only, and is sent only over egress' standard

@@ -1,11 +1,9 @@
 //! `build_image`: the image of the running executable; or an image that the engine has, pulls or builds, with the
 //! executable on top.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::engine::ImageFound;
-use crate::layout::agent::DEFAULT_HOME;
 pub use crate::plan::ImagePlan as ImageOptions;
 use crate::primitive::account::Account;
 use crate::primitive::bottle::{Bottle, Layered};
@@ -53,6 +51,23 @@ pub(in crate::primitive) fn git_image(bottle: &Arc<Bottle>, at: Option<&ScriptLo
     built(bottle, &ImageOptions::of(GIT), at)
 }
 
+/// The image of an egress that has Pipelock behind it: the running executable on top of Pipelock's own image.
+pub(in crate::primitive) fn pipelock_image(
+    bottle: &Arc<Bottle>,
+    source: &str,
+    at: Option<&ScriptLocation>,
+) -> Pending<Arc<ImageInfo>> {
+    let key = format!("pipelock {source}");
+    let (context, source) = (bottle.clone(), source.to_owned());
+    let build = async move {
+        let found = find(&context, &source, false).await?;
+        let images = context.host.images.source();
+        let tag = images.sidecar(&context.session, &found, context.plan.gvisor).await?;
+        Ok(Arc::new(ImageInfo { command: found.command, ..ImageInfo::own(tag, None) }))
+    };
+    bottle.images.get_or_start(key, || bottle.effect("image of Pipelock".to_owned(), at, build))
+}
+
 /// The image of built-in sidecars and of the agent `probe`.
 pub(in crate::primitive) fn self_image(bottle: &Arc<Bottle>, at: Option<&ScriptLocation>) -> Pending<Arc<ImageInfo>> {
     built(bottle, &ImageOptions::of(SELF), at)
@@ -80,18 +95,12 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocatio
                     Some(source) => Some(find(&context, source, false).await?),
                     None => None,
                 };
-                images.git(&context.session, found.as_ref(), context.plan.gvisor).await?
+                match &found {
+                    Some(found) => images.sidecar(&context.session, found, context.plan.gvisor).await?,
+                    None => images.git(&context.session, context.plan.gvisor).await?,
+                }
             };
-            return Ok(Arc::new(ImageInfo {
-                tag,
-                command: Vec::new(),
-                user: String::new(),
-                workdir: String::new(),
-                account,
-                home: DEFAULT_HOME.to_owned(),
-                base: String::new(),
-                env: BTreeMap::new(),
-            }));
+            return Ok(Arc::new(ImageInfo::own(tag, account)));
         }
         let source = match &wanted.build {
             Some(build) => {

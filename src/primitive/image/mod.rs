@@ -9,6 +9,6 @@ mod programs;
 mod self_image;
 
 pub use build::{ImageOptions, build_image};
-pub(super) use build::{git_image, self_image};
+pub(super) use build::{git_image, pipelock_image, self_image};
 pub use on_engine::{build_reference, images_on_engine, own_image};
 pub use placeholder::placeholder_images;

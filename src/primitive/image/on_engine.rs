@@ -42,12 +42,13 @@ impl ImageSource for OnEngine {
         scratch(&session.engine, &self.building, Base::Scratch, gvisor, self.state.clone()).await
     }
 
-    async fn git(&self, session: &Session, found: Option<&ImageFound>, gvisor: bool) -> Result<String, Failure> {
-        let base = match found {
-            Some(found) => Base::Image { id: found.id.clone(), user: String::new() },
-            None => Base::Programs,
-        };
-        let made = scratch(&session.engine, &self.building, base, gvisor, self.state.clone()).await;
+    async fn sidecar(&self, session: &Session, found: &ImageFound, gvisor: bool) -> Result<String, Failure> {
+        let base = Base::Image { id: found.id.clone(), user: String::new() };
+        scratch(&session.engine, &self.building, base, gvisor, self.state.clone()).await
+    }
+
+    async fn git(&self, session: &Session, gvisor: bool) -> Result<String, Failure> {
+        let made = scratch(&session.engine, &self.building, Base::Programs, gvisor, self.state.clone()).await;
         made.map_err(|failure| {
             Failure::new(Class::Operation, format!("make the image of the git gate: {}", failure.message)).hint(
                 "install git and openssh-client on this machine, or name an image that has them: git_gate: {image: …}",

@@ -30,7 +30,11 @@ impl ImageSource for Placeholder {
         Ok(OWN.to_owned())
     }
 
-    async fn git(&self, _: &Session, _: Option<&ImageFound>, _: bool) -> Result<String, Failure> {
+    async fn git(&self, _: &Session, _: bool) -> Result<String, Failure> {
+        Ok(OWN.to_owned())
+    }
+
+    async fn sidecar(&self, _: &Session, _: &ImageFound, _: bool) -> Result<String, Failure> {
         Ok(OWN.to_owned())
     }
 

@@ -64,6 +64,7 @@ impl Profile for EgressProfile {
             secrets: context.secrets.unwrap_or_default(),
             credentials: context.credentials,
             supervised: context.supervised,
+            pipelock: context.pipelock,
         })
     }
 

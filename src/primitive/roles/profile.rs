@@ -12,7 +12,7 @@ use crate::layout::sidecar::SOCKET;
 use crate::policy::{EnforcedPolicy, TcpTarget};
 use crate::scan::{Dlp, KnownSecret};
 use crate::sidecar::cred_proxy::Route;
-use crate::sidecar::egress::{CaKeyPair, Pair, Registration};
+use crate::sidecar::egress::{CaKeyPair, Pair, PipelockConfig, Registration};
 use crate::sidecar::git_gate::{Approval, Repository, Sign, Signed};
 use crate::sidecar::place::Uplink;
 use crate::sidecar::role::Role;
@@ -156,6 +156,8 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) routes: Vec<Route>,
     /// The credentials for the upstream proxy, as `name:password`.
     pub(in crate::primitive) proxy_credentials: Option<String>,
+    /// How Pipelock is started, for an egress that has it.
+    pub(in crate::primitive) pipelock: Option<PipelockConfig>,
 }
 
 /// Addresses on one network.

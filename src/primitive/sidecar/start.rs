@@ -12,24 +12,28 @@ use super::bring_up::{bring_up, register};
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, HostNetwork, VolumeMount, VolumeSpec};
 use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
-use crate::layout::{EXECUTABLE, dialer, loopback, pair, supervise};
+use crate::layout::{EXECUTABLE, dialer, loopback, pair, pipelock, supervise};
 use crate::policy::EgressSpec;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
-use crate::primitive::image::{git_image, self_image};
+use crate::primitive::handle::{ImageInfo, Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
+use crate::primitive::image::{git_image, pipelock_image, self_image};
 use crate::primitive::name::check_name;
 use crate::primitive::roles::{
     self, Context, NetworkAddresses, Networks, RoleName, RoleProfile, Serving, SidecarImage,
 };
 use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sidecar::counterpart;
-use crate::sidecar::egress::CaKeyPair;
+use crate::sidecar::egress::{CaKeyPair, PipelockConfig};
 use crate::sidecar::place::Uplink;
 
 /// How long a sidecar may take from its start until it listens.
 pub(in crate::primitive) const READY: Duration = Duration::from_secs(30);
 /// The size of a folder in memory for keys.
 const KEYS: &str = "1m";
+/// The size of the folder in memory for Pipelock's files: certificates of the public authorities, above all.
+const PIPELOCK_FILES: &str = "8m";
+/// What Pipelock may use beside egress, in bytes: it has whole bodies in memory.
+const PIPELOCK_MEMORY: i64 = 768 << 20;
 /// How many built-in sidecars of one bottle may serve the agent. Each has its own address on the agent's loopback.
 const MAX_SERVED: usize = 200;
 
@@ -204,13 +208,17 @@ pub fn sidecar_start(
     let (identity, life) = bottle.begin(Kind::Sidecar, &options.name, &bottle.name(&options.name), at)?;
     let uses = egress.iter().chain(&dialer).map(|used| used.life.seq).collect();
     let identity = Identity { role: Some(role.name.to_owned()), uses, ..identity };
-    let image = match role.image {
-        SidecarImage::Own => self_image(bottle, at),
-        SidecarImage::Git => git_image(bottle, at),
+    let inspected = bottle.plan.egress.image.as_ref().filter(|_| role.is_proxy);
+    let pipelock = inspected.map(|source| pipelock_image(bottle, source, at));
+    let image = match (&pipelock, role.image) {
+        (Some(image), _) => image.clone(),
+        (None, SidecarImage::Own) => self_image(bottle, at),
+        (None, SidecarImage::Git) => git_image(bottle, at),
     };
     let (state, stored) = (state.as_ref().map(|(name, _)| name.clone()), state.map(|(_, mount)| mount));
     let (context, name) = (bottle.clone(), options.name.clone());
     let (attached, shared, outward) = (places.clone(), pairs.clone(), own.clone());
+    let inspects = pipelock.is_some();
     let way_out = dialer.as_ref().and_then(|dialer| dialer.dialing.clone());
     let created = bottle.effect(format!("create {name}"), at, async move {
         let mut mounts = Vec::new();
@@ -231,7 +239,7 @@ pub fn sidecar_start(
             networks.push(network.attachment(*place).await?);
         }
         let image = image.get().await?.tag.clone();
-        let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts });
+        let spec = container(&context, &name, role, image, identity, ContainerParts { networks, mounts, inspects });
         Ok(context.session.engine.container_create(&spec).await?)
     });
     let authority = match role.is_proxy.then(|| CaKeyPair::new(&bottle.session.id)).transpose() {
@@ -248,6 +256,7 @@ pub fn sidecar_start(
         reachable,
         egress,
         dialer,
+        pipelock,
         authority,
     });
     let (context, id, with) = (bottle.clone(), created.clone(), inputs.clone());
@@ -282,6 +291,15 @@ pub fn sidecar_start(
         ready,
     };
     Ok(bottle.inventory.add_sidecar(sidecar))
+}
+
+/// The program of Pipelock: the first word of its image's command.
+fn program(image: &ImageInfo) -> Result<PathBuf, Failure> {
+    let program = image.command.first().filter(|program| program.starts_with('/')).map(PathBuf::from);
+    program.ok_or_else(|| {
+        let why = format!("egress.image: its command {:?} does not begin with the path of a program", image.command);
+        Failure::new(Class::Input, why).hint("an image whose ENTRYPOINT is Pipelock, as [\"/pipelock\"]")
+    })
 }
 
 /// Starts the dialer of an egress.
@@ -345,6 +363,8 @@ fn check(bottle: &Bottle, options: &SidecarOptions, handles: &SidecarHandles) ->
 struct ContainerParts {
     networks: Vec<crate::engine::Attachment>,
     mounts: Vec<VolumeMount>,
+    /// Whether Pipelock runs in it as well.
+    inspects: bool,
 }
 
 fn container(
@@ -360,15 +380,20 @@ fn container(
         (path.to_owned(), format!("rw,nosuid,nodev,noexec,size={size},mode=0700,uid={USER},gid={USER}"))
     };
     let keys = role.memory.map(|path| memory(path, KEYS));
+    let pipelock = parts.inspects.then(|| memory(pipelock::DIR, PIPELOCK_FILES));
+    let mut resources = role.resources;
+    if parts.inspects {
+        resources.memory += PIPELOCK_MEMORY;
+    }
     ContainerSpec {
         hostname: name.to_owned(),
         networks: parts.networks,
         mounts: parts.mounts,
         host_network: (role.networks == Networks::Host).then_some(HostNetwork::Dial),
         // Only an operator's exec can see the first of these folders.
-        tmpfs: [memory(CTL_DIR, "64k")].into_iter().chain(keys).collect(),
+        tmpfs: [memory(CTL_DIR, "64k")].into_iter().chain(keys).chain(pipelock).collect(),
         stdin: true,
-        ..ContainerSpec::closed(bottle.name(name), image, command, format!("{USER}:{USER}"), role.resources, identity)
+        ..ContainerSpec::closed(bottle.name(name), image, command, format!("{USER}:{USER}"), resources, identity)
     }
 }
 
@@ -415,7 +440,16 @@ pub(in crate::primitive) async fn config(
     } else {
         None
     };
+    let pipelock = match &inputs.pipelock {
+        Some(image) => {
+            let credentials = &bottle.plan.credentials;
+            let held = credentials.iter().flat_map(|plan| &plan.places).map(|place| place.host.clone()).collect();
+            Some(PipelockConfig { program: program(image.get().await?.as_ref())?, held })
+        }
+        None => None,
+    };
     let config = (role.config)(Context {
+        pipelock,
         bottle: &bottle.session.id,
         name: &options.name,
         networks: &networks,

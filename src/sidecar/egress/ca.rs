@@ -49,12 +49,17 @@ impl CaKeyPair {
     /// The system has no randomness.
     pub fn new(bottle: &str) -> anyhow::Result<Self> {
         let key = KeyPair::generate()?;
-        let mut params = params(bottle);
-        let now = OffsetDateTime::now_utc();
-        (params.not_before, params.not_after) = (now - SKEW, now + AUTHORITY_VALID);
-        params.serial_number = Some(serial()?);
-        Ok(Self { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
+        Ok(Self { certificate: certified(bottle, &key)?, key: key.serialize_pem() })
     }
+}
+
+/// The certificate of a CA with this name and key, in PEM.
+pub(super) fn certified(name: &str, key: &KeyPair) -> anyhow::Result<String> {
+    let mut params = params(name);
+    let now = OffsetDateTime::now_utc();
+    (params.not_before, params.not_after) = (now - SKEW, now + AUTHORITY_VALID);
+    params.serial_number = Some(serial()?);
+    Ok(params.self_signed(key)?.pem())
 }
 
 /// The parameters of the CA's certificate, which the certificates of hosts refer to.

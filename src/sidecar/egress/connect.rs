@@ -4,7 +4,7 @@
 //! Attacks that this stops: a name that resolves to a private address, and one that resolves differently the second
 //! time (DNS rebinding).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -86,6 +86,16 @@ impl Connector {
         Self { policy: Arc::new(of_connections(policy)), ..self.clone() }
     }
 
+    /// The same past an inspector.
+    pub(super) fn uninspected(&self) -> Self {
+        Self { proxy: self.proxy.clone().filter(|proxy| !proxy.inspects), ..self.clone() }
+    }
+
+    /// Whether an inspector sees requests to a host.
+    pub(super) fn inspects(&self, host: &Host, port: u16) -> bool {
+        self.proxy_for(host, port).is_some_and(|proxy| proxy.inspects)
+    }
+
     /// Whether connecting under this policy is the same.
     pub(super) fn is_for(&self, policy: &Policy) -> bool {
         let own = &self.policy;
@@ -140,6 +150,9 @@ impl Connector {
     }
 
     async fn proxy_targets(&self, proxy: &UpstreamProxy) -> Result<Vec<Target>, Reason> {
+        if proxy.inspects {
+            return Ok(targets(vec![Ipv4Addr::LOCALHOST.into()], proxy.port));
+        }
         if let Host::Name(name) = &proxy.host
             && let Some(sibling) = self.policy.sidecars.get(name)
         {
@@ -245,7 +258,11 @@ impl Pinned {
     }
 
     fn unreachable(&self, why: String) -> Reason {
-        let why = if self.proxy.is_some() { format!("through the upstream proxy: {why}") } else { why };
+        let why = match &self.proxy {
+            Some((proxy, _)) if proxy.inspects => format!("through Pipelock: {why}"),
+            Some(_) => format!("through the upstream proxy: {why}"),
+            None => why,
+        };
         Reason::Unreachable(self.host.clone(), why)
     }
 }

@@ -53,7 +53,7 @@ pub(super) async fn forward(
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     let response_scanner = egress.response_scanner(snapshot, intent);
-    if response_scanner.is_some() {
+    if response_scanner.is_some() || snapshot.connector.inspects(&intent.host, intent.port) {
         // Responses are inspected without an encoding.
         head.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     }

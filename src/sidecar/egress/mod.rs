@@ -27,6 +27,7 @@ mod memory;
 mod meter;
 mod needs;
 mod peeked;
+mod pipelock;
 mod protocol;
 mod redacted;
 mod refusal;
@@ -48,6 +49,7 @@ mod websocket;
 
 use crate::layout::egress::TCP_PORTS;
 pub use ca::CaKeyPair;
+pub use pipelock::PipelockConfig;
 pub use protocol::{Ask, Config, Notice, Pair, Ready, Registration, Update};
 pub use service::Egress;
 pub use stats::{CredentialUses, Decisions, Stats};

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ca::CaKeyPair;
+use super::pipelock::PipelockConfig;
 use crate::credential::Credential;
 use crate::policy::{EnforcedPolicy, Sibling};
 use crate::scan::KnownSecret;
@@ -49,6 +50,9 @@ pub struct Config {
     /// Whether the agent can ask its operator: then refusals name the call.
     #[serde(default)]
     pub supervised: bool,
+    /// Pipelock, if it inspects what has passed.
+    #[serde(default)]
+    pub pipelock: Option<PipelockConfig>,
 }
 
 impl Config {
@@ -62,6 +66,7 @@ impl Config {
             dialer: None,
             pairs: Vec::new(),
             supervised: false,
+            pipelock: None,
             policy,
             proxy_credentials: None,
             authority: None,

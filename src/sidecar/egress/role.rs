@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::pipelock::{self, Pipelock};
 use super::{
     Ask, Config, Egress, InsideAddresses, Notice, ROLE, Ready, Stats, Update, capacity, memory, serve, tcp_port,
     tcp_socket,
 };
 use crate::layout::egress::{PORT, PROOF_PORT, PROOF_SOCKET};
 use crate::layout::pair;
+use crate::layout::pipelock::DIR as PIPELOCK_DIR;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
+use crate::sidecar::audit::Log;
 use crate::sidecar::dialer::{Outside, Resolver};
 use crate::sidecar::listener::Listener;
 use crate::sidecar::role::Role;
@@ -35,7 +38,16 @@ impl Role for Egress {
             Some(socket) => Outside::Dialer(socket.as_path().into()),
             None => Outside::Network(Resolver::of_this_machine()?),
         };
-        let egress = Arc::new(Egress::new(&config, outside, capacity::TIMEOUTS)?);
+        let pipelock = match &config.pipelock {
+            Some(pipelock) => {
+                let settings = pipelock::settings(pipelock, &config.policy, &config.secrets);
+                let folder = Path::new(PIPELOCK_DIR);
+                let log = Log::new(ROLE, &config.bottle);
+                Some(Pipelock::start(pipelock, folder, settings, log).await?)
+            }
+            None => None,
+        };
+        let egress = Arc::new(Egress::inspected(&config, outside, capacity::TIMEOUTS, pipelock)?);
         let permits = serve::agent_permits();
         let folder = Path::new(at.unwrap_or(SERVICE_DIR));
         let targets = egress.snapshot().policy.tcp.len();
@@ -69,18 +81,34 @@ impl Role for Egress {
     async fn update(&self, update: Update) -> Result<(), String> {
         match update {
             Update::Secrets(secrets) => {
+                if let Some(pipelock) = &self.pipelock {
+                    pipelock.set_secrets(&secrets).await?;
+                }
                 self.set_secrets(&secrets);
                 Ok(())
             }
             Update::Credentials(credentials) => self.set_credentials(credentials),
             Update::Register(registration) => self.register(registration),
-            Update::Policy(policy) => self.enforce(&policy).map_err(|error| format!("{error:#}")),
+            Update::Policy(policy) => {
+                // Bottler's own gate is in front: what Pipelock allows too early or too late reaches nothing.
+                if let Some(pipelock) = &self.pipelock {
+                    pipelock.enforce(&policy).await?;
+                }
+                self.enforce(&policy).map_err(|error| format!("{error:#}"))
+            }
         }
     }
 
     async fn answer(&self, ask: Ask) -> Result<Stats, String> {
         match ask {
             Ask::Stats => Ok(self.stats()),
+        }
+    }
+
+    async fn broken(&self) -> anyhow::Error {
+        match &self.pipelock {
+            Some(pipelock) => anyhow::Error::msg(pipelock.ended().await),
+            None => std::future::pending().await,
         }
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
+use super::pipelock::Pipelock;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::refusal::Refusal;
 use super::snapshot::{self, Snapshot, Snapshots};
@@ -52,10 +53,24 @@ pub struct Egress {
     pub(super) registries: Arc<registries::Registries>,
     pub(super) capacity: Arc<capacity::Capacity>,
     pub(super) responses: Arc<responses::Responses<Weak<Egress>>>,
+    /// What inspects the agent's requests behind this.
+    pub(super) pipelock: Option<Arc<Pipelock>>,
 }
 
 impl Egress {
+    /// The service without Pipelock.
+    #[cfg(test)]
     pub(super) fn new(config: &Config, outside: Outside, times: capacity::Timeouts) -> anyhow::Result<Self> {
+        Self::inspected(config, outside, times, None)
+    }
+
+    /// The service, with Pipelock behind it if there is one.
+    pub(super) fn inspected(
+        config: &Config,
+        outside: Outside,
+        times: capacity::Timeouts,
+        pipelock: Option<Arc<Pipelock>>,
+    ) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let sidecars = config.sidecars.clone();
         let credentials = config.proxy_credentials.clone();
@@ -64,6 +79,7 @@ impl Egress {
             credentials: credentials.as_deref(),
             outside: &outside,
             provider: &provider,
+            inspector: pipelock.as_ref().map(|pipelock| pipelock.inspector()),
         };
         let snapshot = Snapshot::new(&config.policy, &config.secrets, &inputs, None)?
             .with_credentials(Credentials::new(config.credentials.clone())?);
@@ -82,7 +98,7 @@ impl Egress {
             provider,
             snapshots: watch::Sender::new(Snapshots::new(snapshot, None)),
             spent: Arc::default(),
-            log: Log::new(ROLE, &config.bottle),
+            log: pipelock.as_ref().map_or_else(|| Log::new(ROLE, &config.bottle), |pipelock| pipelock.log().clone()),
             counters: Arc::new(stats::Counters::new()),
             meter: Arc::default(),
             needs: Arc::default(),
@@ -90,6 +106,7 @@ impl Egress {
             registries: Arc::default(),
             capacity: Arc::new(capacity::Capacity::new(times)),
             responses: Arc::default(),
+            pipelock,
         })
     }
 
@@ -165,6 +182,7 @@ impl Egress {
             credentials: self.proxy_credentials.as_deref(),
             outside: &self.outside,
             provider: &self.provider,
+            inspector: self.pipelock.as_ref().map(|pipelock| pipelock.inspector()),
         };
         let fresh = Snapshot::new(policy, &before.secrets, &inputs, Some(&before))?.with_credentials_of(&before);
         fresh.credentials.check_tunnels(&fresh.policy)?;

@@ -61,6 +61,17 @@ pub(super) struct Inputs<'a> {
     pub(super) credentials: Option<&'a str>,
     pub(super) outside: &'a Outside,
     pub(super) provider: &'a Arc<CryptoProvider>,
+    /// What inspects the agent's requests behind egress.
+    pub(super) inspector: Option<&'a Inspector>,
+}
+
+/// An inspector in egress' own container, which intercepts TLS.
+#[derive(Debug, Clone)]
+pub(super) struct Inspector {
+    /// Its port on loopback.
+    pub(super) port: u16,
+    /// The certificate of its CA, in PEM.
+    pub(super) certificate: String,
 }
 
 impl Snapshot {
@@ -80,9 +91,16 @@ impl Snapshot {
         let (connector, client) = if let Some(kept) = kept {
             kept
         } else {
-            let proxy = UpstreamProxy::read(&spec, inputs.credentials)?.map(Arc::new);
             let (outside, provider) = (inputs.outside.clone(), inputs.provider.clone());
-            connections(Connector::new(&policy, &spec.roots, proxy, outside, provider)?)
+            let mut roots = spec.roots.clone();
+            let proxy = match inputs.inspector {
+                Some(inspector) => {
+                    roots.push(inspector.certificate.clone());
+                    Some(UpstreamProxy::inspector(inspector.port, &spec)?)
+                }
+                None => UpstreamProxy::read(&spec, inputs.credentials)?,
+            };
+            connections(Connector::new(&policy, &roots, proxy.map(Arc::new), outside, provider)?)
         };
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
         let actions = Arc::new(Actions::new(&spec.dlp));
@@ -153,10 +171,20 @@ impl Snapshot {
 
     /// The same with other sidecars; keeps the connections of `previous` as [`Self::new`] does.
     pub(super) fn with_sidecars(&self, sidecars: BTreeMap<String, Sibling>, previous: Option<&Self>) -> Self {
+        self.connected(&self.connector, sidecars, previous)
+    }
+
+    fn connected(&self, connector: &Connector, sidecars: BTreeMap<String, Sibling>, previous: Option<&Self>) -> Self {
         let policy = Arc::new(Policy { sidecars, ..Policy::clone(&self.policy) });
         let kept = previous.and_then(|previous| previous.connections(&self.spec, &policy));
-        let (connector, client) = kept.unwrap_or_else(|| connections(self.connector.with_policy(&policy)));
+        let (connector, client) = kept.unwrap_or_else(|| connections(connector.with_policy(&policy)));
         Self { policy, connector, client, ..self.clone() }
+    }
+
+    /// The same for the bottle's own sidecars: without other sidecars, repositories behind the git gate, and an inspector, which
+    /// would refuse the credentials that egress puts into their requests.
+    fn of_sidecars(&self, previous: Option<&Self>) -> Self {
+        self.connected(&self.connector.uninspected(), BTreeMap::new(), previous).without_git()
     }
 
     /// The same without repositories behind the git gate.
@@ -243,7 +271,7 @@ impl Snapshots {
     /// `previous` are the snapshots that these replace.
     pub(super) fn new(agent: Snapshot, previous: Option<&Self>) -> Arc<Self> {
         let previous = previous.map(|previous| previous.sidecars.as_ref());
-        let sidecars = Arc::new(agent.with_sidecars(BTreeMap::new(), previous).without_git());
+        let sidecars = Arc::new(agent.of_sidecars(previous));
         let gate = Arc::new(sidecars.with_upstreams_of(&agent.policy.git));
         Arc::new(Self { agent: Arc::new(agent), sidecars, gate })
     }

@@ -1,4 +1,7 @@
-//! The user's upstream proxy, through which destinations are reached with `CONNECT` (RFC 9110, section 9.3.6).
+//! The proxy through which destinations are reached with `CONNECT` (RFC 9110, section 9.3.6): the user's, or an inspector
+//! beside egress.
+
+use std::net::Ipv4Addr;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -25,6 +28,8 @@ pub(super) struct UpstreamProxy {
     no_proxy: Vec<Rule>,
     /// The proxy's credentials, if any (RFC 7617).
     pub(super) authorization: Option<HeaderValue>,
+    /// Whether it is the inspector in egress' own container, on loopback.
+    pub(super) inspects: bool,
 }
 
 impl UpstreamProxy {
@@ -37,7 +42,29 @@ impl UpstreamProxy {
             anyhow::Ok(value)
         });
         let authorization = authorization.transpose().context("read the upstream proxy's credentials")?;
-        Ok(Some(Self { tls, host, port, connect: proxy.connect, no_proxy: spec.no_proxy()?, authorization }))
+        Ok(Some(Self {
+            tls,
+            host,
+            port,
+            connect: proxy.connect,
+            no_proxy: spec.no_proxy()?,
+            authorization,
+            inspects: false,
+        }))
+    }
+
+    /// The inspector on a port of loopback. It does not see the policy's destinations of plain TCP.
+    pub(super) fn inspector(port: u16, spec: &EgressSpec) -> anyhow::Result<Self> {
+        let tcp = spec.tcp.iter().map(|entry| entry.parse()).collect::<Result<_, _>>()?;
+        Ok(Self {
+            tls: false,
+            host: Host::V4(Ipv4Addr::LOCALHOST),
+            port,
+            connect: Connect::Name,
+            no_proxy: tcp,
+            authorization: None,
+            inspects: true,
+        })
     }
 
     /// Whether a host is reached through the proxy.

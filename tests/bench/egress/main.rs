@@ -39,7 +39,7 @@ fn main() {
     std::fs::write(&hosts, format!("127.0.0.1 localhost\n{ADDRESS} {HOST}\n")).unwrap();
     let setup = format!(
         "ip link set lo up; ip addr add {ADDRESS}/32 dev lo; mount --bind {} /etc/hosts; \
-         mount -t tmpfs none /dev/shm; mount -t tmpfs none /run; mkdir /run/bottler-ctl",
+         mount -t tmpfs none /dev/shm; mount -t tmpfs none /run; mkdir /run/bottler-ctl /run/bottler-pipelock",
         hosts.display()
     );
     assert!(Command::new("sh").args(["-ec", &setup]).status().unwrap().success());

@@ -10,7 +10,7 @@ use bottler::credential::{Credential, Place, Slot};
 use bottler::policy::{EgressSpec, EnforcedPolicy};
 use bottler::scan::KnownSecret;
 use bottler::sidecar::cred_proxy::{self, Put, Route};
-use bottler::sidecar::egress::{Ask, CaKeyPair, Config, Pair, Update};
+use bottler::sidecar::egress::{Ask, CaKeyPair, Config, Pair, PipelockConfig, Update};
 use bottler::sidecar::place::Uplink;
 use bottler::sidecar::{Action, Command as SidecarCommand};
 
@@ -34,6 +34,8 @@ pub enum Peer {
     Route,
     Squid,
     Mitmproxy,
+    /// Egress with the program that `BOTTLER_PIPELOCK` names behind it.
+    Pipelock,
 }
 
 /// A proxy that listens; killed when it is dropped.
@@ -87,7 +89,8 @@ impl Running {
 
 impl Peer {
     pub fn all() -> Vec<(&'static str, Self)> {
-        vec![
+        let pipelock = std::env::var_os("BOTTLER_PIPELOCK").map(|_| ("egress, scanned, then Pipelock", Self::Pipelock));
+        let all = vec![
             ("direct", Self::Direct),
             ("egress, tunnel", Self::Egress("{host: origin.example.com, tls: tunnel}")),
             ("egress, TLS taken off", Self::Egress("{host: origin.example.com, scan: off}")),
@@ -96,7 +99,8 @@ impl Peer {
             ("cred-proxy, then egress, the same", Self::Route),
             ("Squid, TLS taken off", Self::Squid),
             ("mitmproxy", Self::Mitmproxy),
-        ]
+        ];
+        all.into_iter().chain(pipelock).collect()
     }
 
     /// Starts it; `None` where there is nothing between.
@@ -105,6 +109,7 @@ impl Peer {
             Self::Direct => return None,
             Self::Egress(entry) => (3127, vec![egress(entry, folder, false)]),
             Self::Injection | Self::Route => (3127, vec![egress("origin.example.com", folder, true)]),
+            Self::Pipelock => (3127, vec![pipelock(folder)]),
             Self::Squid => (3128, vec![squid(folder)]),
             Self::Mitmproxy => (3129, vec![mitmproxy(folder)]),
         };
@@ -126,10 +131,21 @@ impl Peer {
     }
 }
 
-fn egress(entry: &str, folder: &Path, with_key: bool) -> Child {
+/// A configuration that allows one entry, and trusts the destination.
+fn config(entry: &str, folder: &Path) -> Config {
     let mut spec: EgressSpec = serde_yaml::from_str(&format!("allow: [{entry}]")).unwrap();
     spec.roots.push(std::fs::read_to_string(folder.join("root.pem")).unwrap());
-    let mut config = Config::new("bench", EnforcedPolicy::first(spec));
+    Config::new("bench", EnforcedPolicy::first(spec))
+}
+
+fn pipelock(folder: &Path) -> Child {
+    let program = std::env::var_os("BOTTLER_PIPELOCK").unwrap().into();
+    let pipelock = Some(PipelockConfig { program, held: Vec::new() });
+    run(&Config { pipelock, ..config(HOST, folder) })
+}
+
+fn egress(entry: &str, folder: &Path, with_key: bool) -> Child {
+    let mut config = config(entry, folder);
     if with_key {
         let place = Place { host: HOST.into(), slot: Slot::Bearer, methods: Vec::new(), paths: Vec::new() };
         let (name, placeholder, value) = ("key".into(), HELD.into(), VALUE.into());
@@ -141,6 +157,10 @@ fn egress(entry: &str, folder: &Path, with_key: bool) -> Child {
         config.authority = Some(authority);
         config.pairs = vec![Pair { name: "cred-proxy".into(), folder: folder.join("pair") }];
     }
+    run(&config)
+}
+
+fn run(config: &Config) -> Child {
     // The one before was killed, and its container would have gone with its socket.
     let _ = std::fs::remove_file("/run/bottler-ctl/socket");
     let mut child = Command::new(env!("CARGO_BIN_EXE_bottler"))
@@ -155,7 +175,7 @@ fn egress(entry: &str, folder: &Path, with_key: bool) -> Child {
         .collect();
     let update = SidecarCommand::<_, Ask> { n: 1, action: Action::Update(Update::Secrets(secrets)) };
     let input = child.stdin.as_mut().unwrap();
-    for line in [serde_json::to_vec(&config).unwrap(), serde_json::to_vec(&update).unwrap()] {
+    for line in [serde_json::to_vec(config).unwrap(), serde_json::to_vec(&update).unwrap()] {
         input.write_all(&[&line[..], b"\n"].concat()).unwrap();
     }
     child
