@@ -25,7 +25,7 @@ use crate::engine::{Engine, EngineDetails, Output};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
 use crate::lua::{Program, built_in_recipe};
 use crate::plan::{AgentTemplate, ImagePlan, Keep, LaunchPlan, WorkspacePlan, settle};
-use crate::policy::EgressSpec;
+use crate::policy::{EgressEngine, EgressSpec};
 use crate::primitive::workspace::before;
 use crate::primitive::{Bottle, ChildOutcome, ChildRequest, Event, Events, HostContext, Launcher, Nesting};
 use crate::session::{Class, Failure, Session};
@@ -286,6 +286,10 @@ fn plan(parent: &LaunchPlan, reaches: &EgressSpec, own: &LaunchPlan, order: &Chi
     let mut plan = own.clone();
     // Denials, known secrets and the upstream proxy apply inside, too.
     plan.egress = EgressSpec { allow, git: own.egress.git.clone(), ..reaches.clone() };
+    if own.egress.engine != EgressEngine::default() {
+        plan.egress.engine = own.egress.engine;
+        plan.egress.image.clone_from(&own.egress.image);
+    }
     plan.egress.deny.extend(own.egress.deny.iter().filter(|entry| !reaches.deny.contains(entry)).cloned());
     plan.bottle.clone_from(&order.id);
     plan.pinned = false;
