@@ -120,6 +120,10 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
         let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
         say("", format!("saved grants: {}, from `grants/{}.yaml`", some(&hosts), ready.grants.name));
     }
+    let masked = plan.egress.masked_hosts();
+    if !masked.is_empty() {
+        say("masking", format!("secrets in plain text are masked towards {}", some(&masked)));
+    }
     let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
     if !tunnels.is_empty() {
         say("tunnels", format!("{}: content is not inspected", tunnels.join(", ")));

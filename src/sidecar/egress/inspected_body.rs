@@ -16,9 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Egress;
 use super::bodies::{Body, BoxError, Counter, IncomingBody, Sized};
 use super::capacity::MemoryPermit;
-use super::inspect::{BodyRefusal, check_trailers, scan_text, trailer_text};
+use super::inspect::{BodyRefusal, check_trailers, mask_message, scan_text, trailer_text};
 use crate::policy::Reason;
-use crate::scan::{AwsChunkedWindows, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
+use crate::scan::{AwsChunkedWindows, Carrier, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
 
 /// Memory of a window and the rest of the one before it, and of a body in S3's framing, in bytes.
 const WINDOW_MEMORY: usize = 320 << 10;
@@ -223,6 +223,15 @@ impl<B: IncomingBody> InspectedBody<B> {
                 messages.push(&piece);
                 let mut leaves = BytesMut::new();
                 while let Some((frame, message, encoding)) = messages.take()? {
+                    if encoding.is_none() && !GrpcMessages::are_trailers(&frame) {
+                        let length = message.len();
+                        let (scanner, place) = (&self.scanner, self.place);
+                        let message =
+                            mask_message(&self.egress, scanner, overlap, message, Carrier::Message, place).await?;
+                        leaves.extend_from_slice(&frame[..frame.len() - length]);
+                        leaves.extend_from_slice(&message);
+                        continue;
+                    }
                     let (scanner, before) = (self.scanner.clone(), overlap.clone());
                     let pending = self.egress.capacity.scan(message.len(), move |budget| {
                         let (text, found) = scanner.scan_message(&message, encoding, budget)?;
