@@ -108,7 +108,15 @@ impl BodyFormat {
             Form::Grpc(_) => Carrier::Message,
             Form::Text => Carrier::Text,
         };
-        match scanner.look(body, carrier, budget)? {
+        let mut look = scanner.look(body, carrier, budget)?;
+        if look == Look::Clean
+            && scanner.masks()
+            && carrier == Carrier::Pairs
+            && let Some(spaced) = spaced(body)
+        {
+            look = scanner.look_at(&spaced, body, carrier, budget)?;
+        }
+        match look {
             // What is joined from pieces of a body has no place in it.
             Look::Clean => Ok(blocked(self.scan_joined(scanner, body, budget)?)),
             found => Ok(found),

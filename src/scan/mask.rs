@@ -61,29 +61,29 @@ impl Places {
             return Ok(());
         }
         let (mut places, findings): (Vec<_>, Vec<_>) = std::mem::take(&mut self.fresh).into_iter().unzip();
-        for (place, finding) in places.iter_mut().zip(&findings) {
-            if finding.fingerprint.is_some() {
-                leave_escape(bytes, place);
-            }
+        for place in &mut places {
             widen(bytes, place);
         }
         let (mut text, mut layer) = (bytes, layer);
         while let Layer::Escaped(outer, next) = layer {
             budget.spend(outer.len())?;
             places = escaped(outer, &places);
-            places.iter_mut().for_each(|place| widen(outer, place));
+            for place in &mut places {
+                widen(outer, place);
+            }
             (text, layer) = (outer, *next);
         }
         // What is masked already is no value any more, whatever a rule says.
-        let fresh = places.into_iter().zip(findings).filter(|(place, _)| text[place.clone()].iter().any(is_open));
+        let fresh =
+            places.into_iter().zip(findings).filter(|(place, _)| text[place.clone()].iter().copied().any(is_open));
         self.found.extend(fresh);
         Ok(())
     }
 }
 
 /// Whether masking changes a byte. Line endings stay: they separate messages, events and parts.
-fn is_open(byte: &u8) -> bool {
-    !matches!(*byte, MASK | b'\r' | b'\n')
+fn is_open(byte: u8) -> bool {
+    !matches!(byte, MASK | b'\r' | b'\n')
 }
 
 /// Overwrites the places; returns each finding with the number of its places. Of findings in one place, the first counts.
@@ -104,31 +104,23 @@ pub(super) fn overwrite(bytes: &mut [u8], found: Vec<(Range<usize>, Finding)>) -
     }
     let mut counts = std::collections::BTreeMap::new();
     for (place, _, finding) in together {
-        bytes[place].iter_mut().filter(|byte| is_open(byte)).for_each(|byte| *byte = MASK);
+        bytes[place].iter_mut().filter(|byte| is_open(**byte)).for_each(|byte| *byte = MASK);
         *counts.entry(finding).or_default() += 1;
     }
     counts.into_iter().collect()
 }
 
-/// Without white space at its ends, and with the letters and digits that follow it.
+/// The place of a token without what is no part of it: white space, and the backslashes of an escape sequence that ends it, as
+/// of a quotation mark; and with the letters and digits that follow it.
 fn fitted(bytes: &[u8], place: Range<usize>) -> Range<usize> {
     let value = &bytes[place.clone()];
     let from = place.start + value.len() - value.trim_ascii_start().len();
-    let to = (place.end - (value.len() - value.trim_ascii_end().len())).max(from);
+    let is_end = |byte: &&u8| byte.is_ascii_whitespace() || **byte == b'\\';
+    let to = (place.end - value.iter().rev().take_while(is_end).count()).max(from);
     // White space ends a token.
     let more = if to == place.end { &bytes[to..] } else { &[][..] };
-    from..to + more.iter().take(MAX_FOLLOWING).take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'_').count()
-}
-
-/// Without the backslash of an escape sequence whose character is no part of the token: of a quotation mark that ends it.
-fn leave_escape(bytes: &[u8], place: &mut Range<usize>) {
-    if let Some(last) = place.end.checked_sub(1).filter(|&last| last > place.start)
-        && bytes[last] == b'\\'
-        && bytes.get(place.end).is_some_and(|&next| next != b'u')
-        && introduces(bytes, last)
-    {
-        place.end = last;
-    }
+    let follows = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
+    from..to + more.iter().take(MAX_FOLLOWING).take_while(follows).count()
 }
 
 /// Widens a place so that it cuts no escape sequence and no character.

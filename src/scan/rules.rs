@@ -199,7 +199,7 @@ impl Rules {
         &self,
         bytes: &[u8],
         budget: &mut Budget,
-        on_match: &mut dyn FnMut(&mut Budget, &str, &[u8]) -> Option<T>,
+        on_match: &mut OnText<'_, T>,
     ) -> Result<Option<T>, Exhausted> {
         self.find_tokens(bytes, false, budget, &mut |budget, token| on_match(budget, token.rule, token.text))
     }
@@ -262,6 +262,8 @@ pub(super) struct Token<'a> {
     pub(super) place: Range<usize>,
 }
 
+/// Called with the id of the rule and the text of each token.
+type OnText<'a, T> = dyn FnMut(&mut Budget, &str, &[u8]) -> Option<T> + 'a;
 /// Called with each token.
 type OnMatch<'a, T> = dyn FnMut(&mut Budget, Token<'_>) -> Option<T> + 'a;
 

@@ -163,11 +163,22 @@ impl Scanner {
     /// # Errors
     /// The budget is exhausted, or the text is not what its carrier says.
     pub fn look(&self, bytes: &[u8], carrier: Carrier<'_>, budget: &mut Budget) -> Result<Look, DecodeError> {
+        self.look_at(bytes, bytes, carrier, budget)
+    }
+
+    /// The same for a reading of the text with another byte in some places.
+    pub(super) fn look_at(
+        &self,
+        reading: &[u8],
+        bytes: &[u8],
+        carrier: Carrier<'_>,
+        budget: &mut Budget,
+    ) -> Result<Look, DecodeError> {
         if !self.masks() {
-            return Ok(self.scan(bytes, budget)?.map_or(Look::Clean, |finding| Look::Blocked(finding, false)));
+            return Ok(self.scan(reading, budget)?.map_or(Look::Clean, |finding| Look::Blocked(finding, false)));
         }
         budget.masks = Some(Places::default());
-        let found = self.scan(bytes, budget);
+        let found = self.scan(reading, budget);
         let Places { mut found, nowhere, .. } = match (budget.masks.take(), found?) {
             (_, Some(finding)) => return Ok(Look::Blocked(finding, false)),
             (masks, None) => masks.unwrap_or_default(),

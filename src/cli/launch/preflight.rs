@@ -120,16 +120,8 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
         let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
         say("", format!("saved grants: {}, from `grants/{}.yaml`", some(&hosts), ready.grants.name));
     }
-    let masked = plan.egress.masked_hosts();
-    if !masked.is_empty() {
-        say("masking", format!("secrets in plain text are masked towards {}", some(&masked)));
-    }
-    let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
-    if !tunnels.is_empty() {
-        say("tunnels", format!("{}: content is not inspected", tunnels.join(", ")));
-    }
-    if !plan.egress.tcp.is_empty() {
-        say("tcp", plan.egress.tcp.join(", "));
+    for (label, line) in uninspected(plan).into_iter().chain(reached(plan)) {
+        say(label, line);
     }
     for (label, line) in credentials::lines(&ready.planned).into_iter().chain(git::lines(plan)) {
         say(label, line);
@@ -173,6 +165,25 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     }
     lines.extend(hooks.iter().map(|hook| printable(hook)));
     lines
+}
+
+/// Hosts towards which requests are not scanned and refused like others.
+fn uninspected(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let masked = plan.egress.masked_hosts();
+    if !masked.is_empty() {
+        lines.push(("masking", format!("secrets in plain text are masked towards {}", some(&masked))));
+    }
+    let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
+    if !tunnels.is_empty() {
+        lines.push(("tunnels", format!("{}: content is not inspected", tunnels.join(", "))));
+    }
+    lines
+}
+
+/// Destinations of plain TCP.
+fn reached(plan: &LaunchPlan) -> Option<(&'static str, String)> {
+    (!plan.egress.tcp.is_empty()).then(|| ("tcp", plan.egress.tcp.join(", ")))
 }
 
 fn is_tunnel(entry: &AllowSpec) -> bool {
