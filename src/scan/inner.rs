@@ -24,7 +24,9 @@ const MIN_LINE: usize = 32;
 pub(super) enum Inner {
     /// With escapes: each of its bytes has a place of its own.
     Escaped,
-    /// In an encoding, or in pieces.
+    /// With line ends in it, as in wrapped base64.
+    Wrapped,
+    /// In an encoding.
     Encoded,
 }
 
@@ -52,7 +54,6 @@ pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) ->
     {
         return Ok(Some(finding));
     }
-    let mut visit = |text: &[u8], budget: &mut Budget| visit_as(text, Inner::Encoded, budget);
     let readable = |text: &Vec<u8>| is_text(text) || compressed(text).is_some();
     let mut broken = false;
     for range in runs(bytes) {
@@ -62,7 +63,7 @@ pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) ->
         let begins = &run[..run.len().min(BEGINNING)];
         if run.len().is_multiple_of(2) && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
             let text = HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit_as(&text, Inner::Encoded, budget))? {
                 return Ok(Some(finding));
             }
         }
@@ -70,13 +71,13 @@ pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) ->
         let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
         if begins_readable(alphabet(run), begins) {
             let text = lenient(whole).filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit_as(&text, Inner::Encoded, budget))? {
                 return Ok(Some(finding));
             }
         }
     }
     let unwrapped = if broken { unwrap_lines(bytes) } else { None };
-    unwrapped.map_or(Ok(None), |text| visit(&text, budget))
+    unwrapped.map_or(Ok(None), |text| visit_as(&text, Inner::Wrapped, budget))
 }
 
 /// The encoding that the first bytes identify: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1, RFC 1950 section 2.2.
@@ -97,21 +98,40 @@ fn inflate(bytes: &[u8], budget: &mut Budget) -> Result<Option<Decoded>, Exhaust
 /// Joins base64 that is wrapped into lines, as base64(1) and mail do it (RFC 2045, section 6.8); `None` if there is
 /// none.
 fn unwrap_lines(bytes: &[u8]) -> Option<Vec<u8>> {
+    let pieces = pieces(bytes);
+    (pieces.len() > 1).then(|| pieces.into_iter().map(|piece| &bytes[piece]).collect::<Vec<_>>().concat())
+}
+
+/// What stays of a text when its wrapped lines are joined.
+fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     // From the end: most lines end with another character.
     let in_run = |bytes: &[u8]| bytes.iter().rev().all(|&byte| OF_RUN[usize::from(byte)]);
-    let mut text: Option<Vec<u8>> = None;
-    let mut from = 0;
+    let (mut pieces, mut from) = (Vec::new(), 0);
     for at in memchr::memchr_iter(b'\n', bytes) {
         let end = if bytes[..at].ends_with(b"\r") { at - 1 } else { at };
         let before = end.checked_sub(MIN_LINE).is_some_and(|start| in_run(&bytes[start..end]));
         if before && bytes.get(at + 1).is_some_and(|&next| OF_RUN[usize::from(next)]) {
-            text.get_or_insert_default().extend_from_slice(&bytes[from..end]);
+            pieces.push(from..end);
             from = at + 1;
         }
     }
-    let mut text = text?;
-    text.extend_from_slice(&bytes[from..]);
-    Some(text)
+    pieces.push(from..bytes.len());
+    pieces
+}
+
+/// The ranges of a text that become these ranges when its wrapped lines are joined.
+pub(super) fn wrapped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    let (mut ends, mut length) = (Vec::new(), 0);
+    let pieces = pieces(bytes);
+    for piece in &pieces {
+        length += piece.len();
+        ends.push(length);
+    }
+    let place = |byte: usize| {
+        let piece = ends.partition_point(|&end| end <= byte).min(pieces.len() - 1);
+        pieces[piece].end - (ends[piece] - byte).min(pieces[piece].end)
+    };
+    ranges.iter().map(|range| place(range.start)..place(range.end.saturating_sub(1)) + 1).collect()
 }
 
 /// Whether decoded bytes are text. If not, the run was not encoded text.
@@ -278,6 +298,25 @@ mod tests {
         assert_eq!(texts("a%67%68p"), ["aghp"]);
         assert_eq!(texts("x=aGVsbG8gd29ybGQsIHRoaXMgaXMgaXQ="), ["hello world, this is it"]);
         assert_eq!(texts("no escapes here"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn lines_are_found_again() {
+        let line = "0123456789abcdef".repeat(2);
+        let text = format!("a b\n{line}\r\n{line}\n{line}\nend of it");
+        let joined = unwrap_lines(text.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(joined.clone()).unwrap(), format!("a b\n{}end of it", line.repeat(3)));
+        for from in 0..joined.len() {
+            for to in from + 1..=joined.len() {
+                let range = wrapped(text.as_bytes(), &[from..to])[0].clone();
+                let piece = text[range].replace("\r\n", "").replace('\n', "");
+                assert_eq!(
+                    piece.as_bytes(),
+                    &String::from_utf8_lossy(&joined[from..to]).replace('\n', "").into_bytes()[..],
+                    "{from} {to}"
+                );
+            }
+        }
     }
 
     proptest::proptest! {

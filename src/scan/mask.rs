@@ -11,7 +11,7 @@ use std::ops::Range;
 
 use super::budget::{Budget, Exhausted};
 use super::finding::Finding;
-use super::inner::escaped;
+use super::inner::{escaped, wrapped};
 use super::places::Places;
 
 /// What values are overwritten with.
@@ -28,6 +28,8 @@ pub(super) enum Layer<'a> {
     Whole,
     /// It is another text without its escapes.
     Escaped(&'a [u8], &'a Layer<'a>),
+    /// It is another text with its wrapped lines joined.
+    Wrapped(&'a [u8], &'a Layer<'a>),
 }
 
 impl Places {
@@ -65,9 +67,9 @@ impl Places {
             widen(bytes, place);
         }
         let (mut text, mut layer) = (bytes, layer);
-        while let Layer::Escaped(outer, next) = layer {
+        while let Layer::Escaped(outer, next) | Layer::Wrapped(outer, next) = layer {
             budget.spend(outer.len())?;
-            places = escaped(outer, &places);
+            places = if let Layer::Escaped(..) = layer { escaped(outer, &places) } else { wrapped(outer, &places) };
             for place in &mut places {
                 widen(outer, place);
             }

@@ -175,6 +175,22 @@ fn a_long_key_is_masked_to_its_end() {
     let body = format!("--b\r\n\r\n{cut}\r\n--b--\r\n");
     let masked = mask(&scanner, &format("multipart/form-data; boundary=b"), body.as_bytes()).unwrap();
     assert!(masked.ends_with(b"*\n\r\n--b--\r\n"), "{}", String::from_utf8_lossy(&masked));
+    // A token in lines, of which the first is one by itself.
+    let long = format!("sk-ant-{}", "api03-") + &"aB3-dE6_gH".repeat(16);
+    for end in ["\n", "\r\n"] {
+        let text = format!("a {}{end}{} b", &long[..110], &long[110..]);
+        let stars = format!("a {}{end}{} b", "*".repeat(110), "*".repeat(long.len() - 110));
+        assert_eq!(
+            mask(&scanner, &format(""), text.as_bytes()).map(|text| String::from_utf8(text).unwrap()),
+            Ok(stars)
+        );
+    }
+    // So a word that such a token may continue with goes with it.
+    let masked = mask(&scanner, &format(""), format!("{long}\nword and\n").as_bytes()).unwrap();
+    assert_eq!(masked, format!("{}\n**** and\n", "*".repeat(long.len())).as_bytes());
+    let token = token();
+    let masked = mask(&scanner, &format(""), format!("{token}\nword").as_bytes()).unwrap();
+    assert_eq!(masked, format!("{}\nword", "*".repeat(token.len())).as_bytes());
     // A token longer than the context: all of it.
     let long = format!("sk-ant-{}", "api03-") + &"aB3-dE6_gH".repeat(400);
     let masked = mask(&scanner, &format(""), format!("{long} b").as_bytes()).unwrap();
@@ -242,7 +258,7 @@ proptest! {
     #[test]
     fn of_a_value_nothing_is_left_and_the_rest_is_untouched(
         token in tokens(), secret in "[a-zA-Z0-9][!-$&-~]{8,30}[a-zA-Z0-9]", is_known: bool, carrier in 0..7,
-        before in prose(), after in prose(), left in "[ \n\t\"=:]", right in "[ \n\t\":,]",
+        before in prose(), after in prose(), left in "[ \n\t\"=:]", right in "[ \t\":,]",
     ) {
         let scanner = scanner(&[&secret], &Dlp::default(), Some(Action::Mask));
         let value = if is_known { secret.clone() } else { token };

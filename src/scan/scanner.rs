@@ -186,12 +186,13 @@ impl Scanner {
         found.sort_by_key(|(place, _)| place.start);
         let places: Vec<_> = found.iter().map(|(place, _)| place.clone()).collect();
         let allowed = if found.is_empty() { Vec::new() } else { carrier.allows(bytes, &places, budget)? };
-        let mut allowed = allowed.into_iter();
-        let (found, others): (Vec<_>, Vec<_>) = found.into_iter().partition(|_| allowed.next() == Some(true));
+        // None of them is masked then: what one of them leaves might be a part of another.
+        if let Some(place) = allowed.iter().position(|allowed| !allowed) {
+            return Ok(Look::Blocked(found.swap_remove(place).1, true));
+        }
         if found.is_empty() {
             // What has no place may be another reading of something that was masked: it counts if nothing is left to mask.
-            let left = others.into_iter().next().map(|(_, finding)| finding).or(nowhere);
-            return Ok(left.map_or(Look::Clean, |finding| Look::Blocked(finding, true)));
+            return Ok(nowhere.map_or(Look::Clean, |finding| Look::Blocked(finding, true)));
         }
         let mut masked = bytes.to_vec();
         let counts = overwrite(&mut masked, found);
@@ -265,8 +266,11 @@ impl Scanner {
         }
         let outer = context.layer;
         inner::inner(bytes, budget, &mut |inner, kind, budget| {
-            let outer = outer.as_ref().filter(|_| kind == Inner::Escaped);
-            let layer = outer.map(|outer| Layer::Escaped(bytes, outer));
+            let layer = match (kind, &outer) {
+                (Inner::Escaped, Some(outer)) => Some(Layer::Escaped(bytes, outer)),
+                (Inner::Wrapped, Some(outer)) => Some(Layer::Wrapped(bytes, outer)),
+                _ => None,
+            };
             self.scan_layer(inner, depth + 1, ScanContext { layer, ..context }, budget)
         })
     }
