@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(String::from_utf8(joined.clone()).unwrap(), format!("a b\n{}end of it", line.repeat(3)));
         for from in 0..joined.len() {
             for to in from + 1..=joined.len() {
-                let range = wrapped(text.as_bytes(), &[from..to])[0].clone();
+                let range = wrapped(text.as_bytes(), std::slice::from_ref(&(from..to)))[0].clone();
                 let piece = text[range].replace("\r\n", "").replace('\n', "");
                 assert_eq!(
                     piece.as_bytes(),

@@ -47,8 +47,8 @@ fn reads(vendor: &Vendor, more: &[serde_json::Value]) {
     let desk = Desk::with_manifest(&world, vendor, &manifest);
     let (file, lines) = key_file();
     let keys = [classic_github_key(), github_key(), google_key(), ["AKIA", "QYLPMN5HHHFPZAM2"].concat()];
-    let text =
-        keys.iter().enumerate().map(|(at, key)| format!("# number {at}\nKEY_{at}={key}\n{key}\n")).collect::<String>();
+    let lines_of = |(at, key): (usize, &String)| format!("# number {at}\nKEY_{at}={key}\n{key}\n");
+    let text = keys.iter().enumerate().map(lines_of).collect::<Vec<_>>().concat();
     std::fs::write(desk.path("project/keys.env"), text).unwrap();
     std::fs::write(desk.path("project/id_rsa"), file).unwrap();
     let hidden: Vec<&String> = keys.iter().chain(&lines).collect();
