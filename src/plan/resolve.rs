@@ -49,7 +49,7 @@ pub struct Planned {
 /// # Errors
 /// Something is not there yet, contradicts itself, or names a variable that the host does not have: with the file.
 pub fn plan(chosen: &ResolvedAgent, mut egress: Egress, flags: &Flags, facts: &Facts) -> Result<Planned, Problem> {
-    egress.spec.allow.splice(0..0, chosen.template.hosts.iter().cloned());
+    egress.spec.add_template(&chosen.template.hosts);
     let file = chosen.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
     let problem =
         |(why, hint): Refusal| Problem { hint, ..Problem::of(&file, format!("agent {}: {why}", chosen.name)) };

@@ -33,8 +33,8 @@ pub struct AllowTable {
     /// `intercept`, the default, or `tunnel`: then the content is not inspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
-    /// What happens to a request that contains a secret: `block`, `warn`, or `off` for a host that is meant to receive
-    /// secrets. By default, what `dlp` says.
+    /// What happens to a request that contains a secret: `block`, `mask`, `warn`, or `off` for a host that is meant to receive
+    /// secrets. By default, what `dlp` says. With `mask`, rules that `dlp.actions` names keep their action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Action>,
 }
@@ -145,6 +145,9 @@ pub enum EntryError {
     /// Requests in a tunnel cannot be checked.
     #[error("{0}: methods and paths cannot be checked in a tunnel")]
     Tunnel(String),
+    /// Nor masked.
+    #[error("{0}: nothing can be masked in a tunnel")]
+    MaskedTunnel(String),
 }
 
 /// How far an entry matches a request.
@@ -171,6 +174,9 @@ impl AllowSpec {
                 let requests = RequestPatterns::read(&table.methods, &table.paths)?;
                 if table.tls == Some(Tls::Tunnel) && requests != RequestPatterns::default() {
                     return Err(EntryError::Tunnel(table.host.clone()));
+                }
+                if table.tls == Some(Tls::Tunnel) && table.scan == Some(Action::Mask) {
+                    return Err(EntryError::MaskedTunnel(table.host.clone()));
                 }
                 Ok(Allow { rule: table.host.parse()?, requests, tls: table.tls, scan: table.scan })
             }

@@ -171,6 +171,9 @@ pub enum Reason {
     /// The request contains a secret.
     #[error("the request contains what must not leave: {0} in its {1}")]
     SecretFound(Finding, &'static str),
+    /// A secret that was masked: the request is sent without it.
+    #[error("{0} was masked")]
+    SecretMasked(Finding),
     /// A placeholder that is not in its slot, or a credential that is not the host's.
     #[error("{0}")]
     Credential(Violation),
@@ -239,6 +242,7 @@ impl Reason {
             Self::BadPath(_) => "bad_path",
             Self::NotTls(..) => "not_tls",
             Self::SecretFound(..) => "secret_found",
+            Self::SecretMasked(_) => "secret_masked",
             Self::Credential(Violation::Misplaced { .. }) => "placeholder_misplaced",
             Self::Credential(Violation::Foreign { .. } | Violation::Twice { .. }) => "foreign_credential",
             Self::Credential(Violation::NotSigned { .. }) => "not_signed",
@@ -278,7 +282,7 @@ impl Reason {
             Self::NotTls(..) => "speak TLS with the host's name in it after CONNECT",
             Self::SecretFound(..) => {
                 "take the secret out of the request; to allow it for a host, set `scan: off` in the host's egress.allow \
-                 entry; if it is not a secret, add its fingerprint to egress.dlp.allow"
+                 entry, or `scan: mask` to send plain text without it; if it is not a secret, add its fingerprint to egress.dlp.allow"
             }
             Self::Credential(Violation::Misplaced { .. }) => {
                 "send the placeholder where the credential is declared, to its host and inside TLS; for another place, add \
@@ -292,7 +296,9 @@ impl Reason {
             Self::Credential(Violation::NotSigned { .. }) => {
                 "sign the request by AWS' Signature Version 4, with the placeholders, in the header Authorization"
             }
-            Self::CookiesLeftOut(_) | Self::PlaceholderPassed(_) => "this is only for information",
+            Self::SecretMasked(_) | Self::CookiesLeftOut(_) | Self::PlaceholderPassed(_) => {
+                "this is only for information"
+            }
             Self::NotDecoded(_) => {
                 "send the body unencoded, or well-formed with gzip, deflate, br or zstd, and at most 8 MiB"
             }

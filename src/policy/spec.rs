@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Allow, AllowSpec, Deny, DenySpec, EntryError, GitAccess, GitEntry, GitError, GitRepository, Mode, Policy, Rule,
-    RuleError, Sibling, TcpTarget, Tls,
+    Allow, AllowSpec, AllowTable, Deny, DenySpec, EntryError, GitAccess, GitEntry, GitError, GitRepository, Mode,
+    Policy, Rule, RuleError, Sibling, TcpTarget, Tls,
 };
 use crate::net::{Host, HostError};
-use crate::scan::Dlp;
+use crate::scan::{Action, Dlp};
 
 /// Ports of services that need a gate: SSH (RFC 4253), git (git-daemon(1)).
 const GATED: [u16; 2] = [22, 9418];
@@ -138,6 +138,9 @@ pub enum SpecError {
     /// A host in `no_proxy`.
     #[error("upstream_proxy: no_proxy: {0}")]
     NoProxy(RuleError),
+    /// Responses are not masked.
+    #[error("dlp: responses: `mask` is for requests; use block, warn or off")]
+    MaskedResponses,
     /// A repository behind the git gate.
     #[error("{0}")]
     Git(#[from] GitError),
@@ -167,6 +170,28 @@ impl EgressSpec {
         })
     }
 
+    /// Adds the hosts of an agent's template, before those of the user. A template masks what would be refused: where the user
+    /// lets all findings pass, they pass towards its hosts as well.
+    pub fn add_template(&mut self, hosts: &[AllowSpec]) {
+        let softened = |entry: &AllowSpec| match entry {
+            AllowSpec::Table(table) if table.scan == Some(Action::Mask) && self.dlp.action < Action::Mask => {
+                AllowSpec::Table(AllowTable { scan: None, ..table.clone() })
+            }
+            entry => entry.clone(),
+        };
+        let hosts: Vec<AllowSpec> = hosts.iter().map(softened).collect();
+        self.allow.splice(0..0, hosts);
+    }
+
+    /// The hosts towards which secrets are masked, as they are written.
+    pub fn masked_hosts(&self) -> Vec<&str> {
+        let masks = |entry: &&AllowSpec| match entry {
+            AllowSpec::Table(AllowTable { scan: Some(action), .. }) => *action == Action::Mask,
+            _ => self.dlp.action == Action::Mask,
+        };
+        self.allow.iter().filter(masks).map(AllowSpec::host).collect()
+    }
+
     /// Parses the repositories behind the git gate.
     ///
     /// # Errors
@@ -181,6 +206,9 @@ impl EgressSpec {
     /// Something is malformed.
     pub fn check(&self) -> Result<(), SpecError> {
         self.check_engine()?;
+        if self.dlp.responses == Action::Mask {
+            return Err(SpecError::MaskedResponses);
+        }
         self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
     }
 
@@ -344,6 +372,9 @@ mod tests {
             ("upstream_proxy: {url: 'http://proxy:3128', no_proxy: ['*']}", "no_proxy: "),
             ("mode: off", "unknown variant `off`"),
             ("dlp: {action: warn, actions: {github-token: block}, responses: warn}", ""),
+            ("{dlp: {action: mask, actions: {jwt: mask}}, allow: [{host: a.com, scan: mask}]}", ""),
+            ("dlp: {responses: mask}", "`mask` is for requests"),
+            ("allow: [{host: a.com, tls: tunnel, scan: mask}]", "nothing can be masked in a tunnel"),
         ] {
             let got = of(text).err().unwrap_or_default();
             assert!(got.contains(expected) && got.is_empty() == expected.is_empty(), "{text}: {got:?}");

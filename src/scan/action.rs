@@ -1,4 +1,4 @@
-//! The action for each finding: block, warn or ignore.
+//! The action for each finding: block, mask, warn or ignore.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,8 @@ pub enum Action {
     Off,
     /// It passes, and the audit log says so.
     Warn,
+    /// It passes with `*` for every byte of the value, if that is plain text of a body or a message; otherwise it is refused.
+    Mask,
     /// It is refused.
     Block,
 }
@@ -82,6 +84,16 @@ impl Actions {
     /// The action of a rule.
     pub fn of(&self, rule: &str) -> Action {
         self.by_rule.get(rule).copied().unwrap_or(self.action)
+    }
+
+    /// The action of a rule at a destination where findings are masked: the user's for this rule, if there is one.
+    pub(super) fn masking(&self, rule: &str) -> Action {
+        self.by_rule.get(rule).copied().unwrap_or(Action::Mask)
+    }
+
+    /// Whether findings of some rule are masked everywhere.
+    pub(super) fn masks(&self) -> bool {
+        self.action == Action::Mask || self.by_rule.values().any(|action| *action == Action::Mask)
     }
 
     /// Whether the user set this rule to `block`. Such a rule blocks at its provider's hosts as well.

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 
 use super::action::{Action, KNOWN_SECRET};
 use super::budget::Budget;
+use super::carrier::Carrier;
 use super::decode::decode;
 use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
 use super::finding::Finding;
 use super::grpc::GrpcMessages;
 use super::multipart::{boundary, parts};
-use super::scanner::Scanner;
+use super::scanner::{Look, Scanner};
 use super::{aws_chunked, inner};
 
 /// Longer parts of a form are not joined with others, in bytes.
@@ -86,6 +87,42 @@ impl BodyFormat {
         }
     }
 
+    /// Scans a complete body in which findings may be masked: where it is plain text, without a content encoding.
+    ///
+    /// # Errors
+    /// The body does not match its headers, or the budget is exhausted.
+    pub fn look(&self, scanner: &Scanner, body: &[u8], budget: &mut Budget) -> Result<Look, DecodeError> {
+        let blocked = |found: Option<Finding>| {
+            found.map_or(Look::Clean, |finding| {
+                let would_mask = scanner.would_mask(&finding);
+                Look::Blocked(finding, would_mask)
+            })
+        };
+        if self.aws_chunked || self.is_encoded() {
+            return Ok(blocked(self.scan(scanner, body, budget)?));
+        }
+        let carrier = match &self.form {
+            Form::Json => Carrier::Json,
+            Form::Pairs => Carrier::Pairs,
+            Form::Parts(boundary) => Carrier::Parts(boundary),
+            Form::Grpc(_) => Carrier::Message,
+            Form::Text => Carrier::Text,
+        };
+        let mut look = scanner.look(body, carrier, budget)?;
+        if look == Look::Clean
+            && scanner.masks()
+            && carrier == Carrier::Pairs
+            && let Some(spaced) = spaced(body)
+        {
+            look = scanner.look_at(&spaced, body, carrier, budget)?;
+        }
+        match look {
+            // What is joined from pieces of a body has no place in it.
+            Look::Clean => Ok(blocked(self.scan_joined(scanner, body, budget)?)),
+            found => Ok(found),
+        }
+    }
+
     /// Scans a complete body.
     ///
     /// # Errors
@@ -111,9 +148,14 @@ impl BodyFormat {
                 return Ok(Some(finding));
             }
         }
-        if let Some(finding) = scanner.scan(body, budget)? {
-            return Ok(Some(finding));
+        match scanner.scan(body, budget)? {
+            None => self.scan_joined(scanner, body, budget),
+            found => Ok(found),
         }
+    }
+
+    /// Scans what the body's form puts together or encodes.
+    fn scan_joined(&self, scanner: &Scanner, body: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         match &self.form {
             Form::Text | Form::Grpc(_) => Ok(None),
             Form::Json => Ok(scanner.scan_json_strings(body)),
@@ -191,7 +233,7 @@ impl Scanner {
     /// Searches for known secrets that are split over consecutive JSON strings.
     fn scan_json_strings(&self, json: &[u8]) -> Option<Finding> {
         let longest = self.exact.longest_form();
-        if longest == 0 || self.action(KNOWN_SECRET) != Action::Block {
+        if longest == 0 || self.action(KNOWN_SECRET) < Action::Mask {
             return None;
         }
         // Short strings are searched together; of a long string, only its ends can be part of a split secret.

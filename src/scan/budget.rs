@@ -2,6 +2,7 @@
 //! decoded, so that the limit does not depend on the machine.
 
 use super::finding::Finding;
+use super::places::Places;
 
 /// The work allowed for any request, and the addition for each of its bytes. Ordinary bodies need two to five times
 /// their size (nested escapes, and base64 within them).
@@ -22,12 +23,14 @@ pub struct Budget {
     live: u64,
     /// Reported when the scan is complete: it may be restarted with a larger budget.
     pub(super) warnings: Vec<Finding>,
+    /// Findings to be masked, while a text is scanned in which they may be.
+    pub(super) masks: Option<Places>,
 }
 
 impl Budget {
     /// A budget of `left` bytes of work and `live` bytes of memory.
     pub fn new(left: u64, live: u64) -> Self {
-        Self { left, live, warnings: Vec::new() }
+        Self { left, live, warnings: Vec::new(), masks: None }
     }
 
     /// The budget for a text of this length.

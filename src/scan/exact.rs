@@ -1,5 +1,8 @@
 //! Searches for known secrets in all of their encodings at once (promise 9).
 
+use std::cmp::Reverse;
+use std::ops::Range;
+
 use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
 
 /// Shorter values occur in ordinary text and are not searched for, in bytes.
@@ -28,6 +31,8 @@ pub struct ExactMatcher {
     shift: u32,
     /// Sorted.
     forms: Vec<Vec<u8>>,
+    /// Whether each form is plain text, at most with escapes.
+    plain: Vec<bool>,
     longest: usize,
 }
 
@@ -55,14 +60,22 @@ impl ExactMatcher {
     /// Builds the matcher; secrets that are too short are left out.
     pub fn new(secrets: &[String]) -> Self {
         let long = secrets.iter().filter(|secret| secret.len() >= MIN_SECRET).take(MAX_SECRETS);
-        let mut forms: Vec<Vec<u8>> = long.flat_map(|secret| written(secret)).flat_map(|text| forms(&text)).collect();
-        forms.retain(|form| form.len() >= MIN_SECRET);
-        forms.sort_unstable();
-        forms.dedup();
+        let written = long.flat_map(|secret| written(secret));
+        let mut all: Vec<(Vec<u8>, Reverse<bool>)> = written
+            .flat_map(|text| {
+                let plain = plain(&text).into_iter().map(|form| (form, Reverse(true)));
+                plain.chain(encoded(&text).into_iter().map(|form| (form, Reverse(false)))).collect::<Vec<_>>()
+            })
+            .collect();
+        all.retain(|(form, _)| form.len() >= MIN_SECRET);
+        all.sort_unstable();
+        // Of equal forms, the plain one stays.
+        all.dedup_by(|other, first| other.0 == first.0);
+        let (forms, plain): (Vec<Vec<u8>>, Vec<bool>) = all.into_iter().map(|(form, plain)| (form, plain.0)).unzip();
         let longest = forms.iter().map(Vec::len).max().unwrap_or_default();
         // At most one bit in sixty-four is set.
         let bits = (forms.len() * HELD * 64).next_power_of_two().ilog2().clamp(MIN_BITS, MAX_BITS);
-        let mut exact = Self { table: Vec::new(), shift: u32::BITS - bits, forms, longest };
+        let mut exact = Self { table: Vec::new(), shift: u32::BITS - bits, forms, plain, longest };
         if !exact.forms.is_empty() {
             exact.table = vec![0; 1 << (bits - 6)];
         }
@@ -113,6 +126,22 @@ impl ExactMatcher {
 
     /// The first place of a secret in the text, with the longest form that is there.
     pub fn find(&self, bytes: &[u8]) -> Option<(usize, &[u8])> {
+        self.find_form(bytes).map(|(start, form)| (start, self.forms[form].as_slice()))
+    }
+
+    /// Every place of a secret in the text, in the longest form that begins there, and whether that is plain text.
+    pub(super) fn places<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (Range<usize>, bool)> + 'a {
+        let mut from = 0;
+        std::iter::from_fn(move || {
+            let (start, form) = self.find_form(bytes.get(from..)?)?;
+            let start = from + start;
+            from = start + 1;
+            Some((start..start + self.forms[form].len(), self.plain[form]))
+        })
+    }
+
+    /// The first place of a secret, and the index of the longest form that is there.
+    fn find_form(&self, bytes: &[u8]) -> Option<(usize, usize)> {
         if self.table.is_empty() {
             return None;
         }
@@ -134,12 +163,12 @@ impl ExactMatcher {
     }
 
     /// The longest form that begins here.
-    fn form_at(&self, rest: &[u8]) -> Option<&[u8]> {
+    fn form_at(&self, rest: &[u8]) -> Option<usize> {
         // Forms are sorted: the last one that is not greater than the text is a prefix of it, or an earlier one with
         // the same first word is. Of several prefixes, the last one is the longest.
         let behind = self.forms.partition_point(|form| form.as_slice() <= rest);
-        let mut near = self.forms[..behind].iter().rev().take_while(|form| rest.starts_with(&form[..HELD]));
-        near.find(|form| rest.starts_with(form)).map(Vec::as_slice)
+        let near = self.forms[..behind].iter().rev().take_while(|form| rest.starts_with(&form[..HELD]));
+        near.zip((0..behind).rev()).find(|(form, _)| rest.starts_with(form)).map(|(_, index)| index)
     }
 
     /// Where the end of the text may be the beginning of a secret: the first such place, and the shortest form that
@@ -211,14 +240,16 @@ fn written(secret: &str) -> Vec<String> {
     all
 }
 
-/// The encoded forms of a secret. Two secrets of the same characters, but for letters and digits, have the same forms
-/// in the same order.
+/// The forms of a secret. Two secrets of the same characters, but for letters and digits, have the same forms in the
+/// same order.
 pub fn forms(secret: &str) -> Vec<Vec<u8>> {
+    [plain(secret), encoded(secret)].concat()
+}
+
+/// The forms in which a secret is plain text, as it is or with escapes: each of its characters is by itself.
+fn plain(secret: &str) -> Vec<Vec<u8>> {
     let bytes = secret.as_bytes();
-    let mut forms = vec![bytes.to_vec(), bytes.iter().rev().copied().collect()];
-    forms.extend(base64(bytes));
-    forms.extend(base32(bytes));
-    forms.extend([HEXLOWER.encode(bytes), HEXUPPER.encode(bytes)].map(String::into_bytes));
+    let mut forms = vec![bytes.to_vec()];
     // Percent-encoding of every byte, or only of those that a URL must escape; with digits in both cases.
     let percent = |all: bool, upper: bool| -> Vec<u8> {
         let escape = |byte: u8| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
@@ -244,6 +275,16 @@ pub fn forms(secret: &str) -> Vec<Vec<u8>> {
     let units = || secret.encode_utf16();
     forms.push(units().flat_map(|unit| format!("\\u{unit:04x}").into_bytes()).collect());
     forms.push(units().flat_map(|unit| format!("\\u{unit:04X}").into_bytes()).collect());
+    forms
+}
+
+/// The other forms of a secret.
+fn encoded(secret: &str) -> Vec<Vec<u8>> {
+    let bytes = secret.as_bytes();
+    let mut forms = vec![bytes.iter().rev().copied().collect()];
+    forms.extend(base64(bytes));
+    forms.extend(base32(bytes));
+    forms.extend([HEXLOWER.encode(bytes), HEXUPPER.encode(bytes)].map(String::into_bytes));
     forms.push(secret.encode_utf16().flat_map(u16::to_le_bytes).collect());
     forms.push(secret.encode_utf16().flat_map(u16::to_be_bytes).collect());
     forms

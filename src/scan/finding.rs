@@ -11,6 +11,15 @@ pub struct Finding {
     pub fingerprint: Option<String>,
 }
 
+/// A finding that a message is not refused for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Passed {
+    /// The value leaves as it is.
+    Warned(Finding),
+    /// The value was overwritten, in this many places.
+    Masked(Finding, u64),
+}
+
 impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // A fingerprint begins with the rule's id.

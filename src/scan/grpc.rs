@@ -69,6 +69,11 @@ impl GrpcMessages {
         Ok(Some((frame, message, encoding)))
     }
 
+    /// Whether the bytes of a message, with the prefix, are trailers.
+    pub fn are_trailers(frame: &[u8]) -> bool {
+        frame.first().is_some_and(|flag| flag & TRAILERS != 0)
+    }
+
     /// Ends the input.
     ///
     /// # Errors

@@ -19,27 +19,38 @@ const BEGINNING: usize = 24;
 /// Shorter lines are not wrapped base64, in characters.
 const MIN_LINE: usize = 32;
 
+/// How a text stands in another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Inner {
+    /// With escapes: each of its bytes has a place of its own.
+    Escaped,
+    /// With line ends in it, as in wrapped base64.
+    Wrapped,
+    /// In an encoding.
+    Encoded,
+}
+
 /// Scans an inner text.
-pub(super) type ScanFn<'a> = dyn FnMut(&[u8], &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
+pub(super) type ScanFn<'a> = dyn FnMut(&[u8], Inner, &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
 
 /// Scans the inner texts one after the other, so that only one of them is in memory: with the escapes of JSON and URLs
 /// resolved, and with runs of base64 and hexadecimal digits decoded.
 pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) -> Result<Option<Finding>, Exhausted> {
-    let mut visit = |text: &[u8], budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
+    let mut visit_as = |text: &[u8], kind: Inner, budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
         budget.reserve(text.len())?;
-        let found = scan(text, budget);
+        let found = scan(text, kind, budget);
         budget.release(text.len());
         found
     };
     if let Some(Decoded { text, metadata }) = inflate(bytes, budget)? {
         for text in [text, metadata] {
-            if let Some(finding) = visit(&text, budget)? {
+            if let Some(finding) = visit_as(&text, Inner::Encoded, budget)? {
                 return Ok(Some(finding));
             }
         }
     }
     if let Some(text) = unescape(bytes)
-        && let Some(finding) = visit(&text, budget)?
+        && let Some(finding) = visit_as(&text, Inner::Escaped, budget)?
     {
         return Ok(Some(finding));
     }
@@ -52,7 +63,7 @@ pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) ->
         let begins = &run[..run.len().min(BEGINNING)];
         if run.len().is_multiple_of(2) && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
             let text = HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit_as(&text, Inner::Encoded, budget))? {
                 return Ok(Some(finding));
             }
         }
@@ -60,13 +71,13 @@ pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) ->
         let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
         if begins_readable(alphabet(run), begins) {
             let text = lenient(whole).filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit(&text, budget))? {
+            if let Some(finding) = text.map_or(Ok(None), |text| visit_as(&text, Inner::Encoded, budget))? {
                 return Ok(Some(finding));
             }
         }
     }
     let unwrapped = if broken { unwrap_lines(bytes) } else { None };
-    unwrapped.map_or(Ok(None), |text| visit(&text, budget))
+    unwrapped.map_or(Ok(None), |text| visit_as(&text, Inner::Wrapped, budget))
 }
 
 /// The encoding that the first bytes identify: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1, RFC 1950 section 2.2.
@@ -87,21 +98,40 @@ fn inflate(bytes: &[u8], budget: &mut Budget) -> Result<Option<Decoded>, Exhaust
 /// Joins base64 that is wrapped into lines, as base64(1) and mail do it (RFC 2045, section 6.8); `None` if there is
 /// none.
 fn unwrap_lines(bytes: &[u8]) -> Option<Vec<u8>> {
+    let pieces = pieces(bytes);
+    (pieces.len() > 1).then(|| pieces.into_iter().map(|piece| &bytes[piece]).collect::<Vec<_>>().concat())
+}
+
+/// What stays of a text when its wrapped lines are joined.
+fn pieces(bytes: &[u8]) -> Vec<Range<usize>> {
     // From the end: most lines end with another character.
     let in_run = |bytes: &[u8]| bytes.iter().rev().all(|&byte| OF_RUN[usize::from(byte)]);
-    let mut text: Option<Vec<u8>> = None;
-    let mut from = 0;
+    let (mut pieces, mut from) = (Vec::new(), 0);
     for at in memchr::memchr_iter(b'\n', bytes) {
         let end = if bytes[..at].ends_with(b"\r") { at - 1 } else { at };
         let before = end.checked_sub(MIN_LINE).is_some_and(|start| in_run(&bytes[start..end]));
         if before && bytes.get(at + 1).is_some_and(|&next| OF_RUN[usize::from(next)]) {
-            text.get_or_insert_default().extend_from_slice(&bytes[from..end]);
+            pieces.push(from..end);
             from = at + 1;
         }
     }
-    let mut text = text?;
-    text.extend_from_slice(&bytes[from..]);
-    Some(text)
+    pieces.push(from..bytes.len());
+    pieces
+}
+
+/// The ranges of a text that become these ranges when its wrapped lines are joined.
+pub(super) fn wrapped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    let (mut ends, mut length) = (Vec::new(), 0);
+    let pieces = pieces(bytes);
+    for piece in &pieces {
+        length += piece.len();
+        ends.push(length);
+    }
+    let place = |byte: usize| {
+        let piece = ends.partition_point(|&end| end <= byte).min(pieces.len() - 1);
+        pieces[piece].end - (ends[piece] - byte).min(pieces[piece].end)
+    };
+    ranges.iter().map(|range| place(range.start)..place(range.end.saturating_sub(1)) + 1).collect()
 }
 
 /// Whether decoded bytes are text. If not, the run was not encoded text.
@@ -186,6 +216,38 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     (text.len() < bytes.len()).then_some(text)
 }
 
+/// The ranges of a text that become these ranges when its escapes are resolved: whole escapes.
+pub(super) fn escaped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut wanted: Vec<usize> = ranges.iter().flat_map(|range| [range.start, range.end.saturating_sub(1)]).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    // The place of each wanted byte.
+    let mut places: Vec<Range<usize>> = Vec::with_capacity(wanted.len());
+    let (mut at, mut out, mut resolved) = (0, 0, Vec::new());
+    while places.len() < wanted.len() && at < bytes.len() {
+        let plain = memchr::memchr2(b'\\', b'%', &bytes[at..]).unwrap_or(bytes.len() - at);
+        while let Some(&byte) = wanted.get(places.len()).filter(|&&byte| byte < out + plain) {
+            places.push(at + byte - out..at + byte - out + 1);
+        }
+        (at, out) = (at + plain, out + plain);
+        let Some(&first) = bytes.get(at) else { break };
+        resolved.clear();
+        let rest = &bytes[at..];
+        let taken = if first == b'%' { percent(rest, &mut resolved) } else { backslash(rest, &mut resolved) };
+        while wanted.get(places.len()).is_some_and(|&byte| byte < out + resolved.len()) {
+            places.push(at..at + taken);
+        }
+        (at, out) = (at + taken, out + resolved.len());
+    }
+    let place = |byte: usize| wanted.binary_search(&byte).ok().and_then(|index| places.get(index).cloned());
+    let range = |range: &Range<usize>| match (place(range.start), place(range.end.saturating_sub(1))) {
+        (Some(first), Some(last)) => first.start..last.end,
+        // Never: the text was made from these bytes.
+        _ => 0..bytes.len(),
+    };
+    ranges.iter().map(range).collect()
+}
+
 /// Resolves the escape at the beginning; returns its length.
 fn percent(rest: &[u8], text: &mut Vec<u8>) -> usize {
     let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
@@ -225,7 +287,7 @@ mod tests {
     fn escapes_and_runs_are_resolved() {
         let texts = |text: &str| -> Vec<String> {
             let mut found = Vec::new();
-            let mut scan = |text: &[u8], _: &mut Budget| {
+            let mut scan = |text: &[u8], _: Inner, _: &mut Budget| {
                 found.push(String::from_utf8_lossy(text).into_owned());
                 Ok(None)
             };
@@ -236,5 +298,40 @@ mod tests {
         assert_eq!(texts("a%67%68p"), ["aghp"]);
         assert_eq!(texts("x=aGVsbG8gd29ybGQsIHRoaXMgaXMgaXQ="), ["hello world, this is it"]);
         assert_eq!(texts("no escapes here"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn lines_are_found_again() {
+        let line = "0123456789abcdef".repeat(2);
+        let text = format!("a b\n{line}\r\n{line}\n{line}\nend of it");
+        let joined = unwrap_lines(text.as_bytes()).unwrap();
+        assert_eq!(String::from_utf8(joined.clone()).unwrap(), format!("a b\n{}end of it", line.repeat(3)));
+        for from in 0..joined.len() {
+            for to in from + 1..=joined.len() {
+                let range = wrapped(text.as_bytes(), std::slice::from_ref(&(from..to)))[0].clone();
+                let piece = text[range].replace("\r\n", "").replace('\n', "");
+                assert_eq!(
+                    piece.as_bytes(),
+                    &String::from_utf8_lossy(&joined[from..to]).replace('\n', "").into_bytes()[..],
+                    "{from} {to}"
+                );
+            }
+        }
+    }
+
+    proptest::proptest! {
+        /// Each byte of the resolved text is made from its range alone.
+        #[test]
+        fn escapes_are_found_again(text in r#"([a-z"]|\\\\|\\n|\\"|\\u00[46]1|%[46]1|%|\\u00e9|\\ud83d){0,30}\\\\?"#) {
+            let Some(resolved) = unescape(text.as_bytes()) else { return Ok(()) };
+            let each: Vec<Range<usize>> = (0..resolved.len()).map(|at| at..at + 1).collect();
+            let ranges = escaped(text.as_bytes(), &each);
+            for (index, range) in ranges.iter().enumerate() {
+                let piece = &text.as_bytes()[range.clone()];
+                let alone = unescape(piece).unwrap_or_else(|| piece.to_vec());
+                proptest::prop_assert!(alone.contains(&resolved[index]), "{text:?} {index} {range:?}");
+                proptest::prop_assert!(index == 0 || ranges[index - 1].end == range.start || ranges[index - 1] == *range);
+            }
+        }
     }
 }

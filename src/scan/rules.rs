@@ -19,6 +19,8 @@ const PROVIDERS: &str = include_str!("providers.toml");
 const BEFORE: usize = 128;
 const AFTER: usize = 1024;
 const TOKEN: usize = 512;
+/// How much of a text is searched at first for the whole of a token that is to be masked, in bytes.
+const WHOLE: usize = 64 << 10;
 /// The cost of running an expression over a window, relative to scanning a byte with every layer.
 const WINDOW_COST: usize = 4;
 
@@ -197,11 +199,27 @@ impl Rules {
         &self,
         bytes: &[u8],
         budget: &mut Budget,
+        on_match: &mut OnText<'_, T>,
+    ) -> Result<Option<T>, Exhausted> {
+        self.find_tokens(bytes, false, budget, &mut |budget, token| on_match(budget, token.rule, token.text))
+    }
+
+    /// The same, with the place of each token. `whole` says that the place is of the whole token, also where that goes
+    /// beyond the context of its keyword.
+    ///
+    /// # Errors
+    /// The budget is exhausted.
+    pub(super) fn find_tokens<T>(
+        &self,
+        bytes: &[u8],
+        whole: bool,
+        budget: &mut Budget,
         on_match: &mut OnMatch<'_, T>,
     ) -> Result<Option<T>, Exhausted> {
         for &rule in &self.always {
-            if let Some(outcome) = self.all[rule].find(bytes, budget, on_match) {
-                return Ok(Some(outcome));
+            let (outcome, _) = self.all[rule].find(bytes, 0..bytes.len(), whole, budget, on_match)?;
+            if outcome.is_some() {
+                return Ok(outcome);
             }
         }
         if self.keywords.of_pattern.is_empty() {
@@ -221,31 +239,55 @@ impl Rules {
                 }
                 let from = place.start.saturating_sub(BEFORE);
                 let to = bytes.len().min(place.end + AFTER);
-                searched[rule] = to;
                 budget.spend((to - from) / WINDOW_COST)?;
-                if let Some(outcome) = self.all[rule].find(&bytes[from..to], budget, on_match) {
-                    return Ok(Some(outcome));
+                let (outcome, end) = self.all[rule].find(bytes, from..to, whole, budget, on_match)?;
+                if outcome.is_some() {
+                    return Ok(outcome);
                 }
+                // A whole token may be longer than the window: it is not searched once more.
+                searched[rule] = to.max(end);
             }
         }
         Ok(None)
     }
 }
 
-/// Called with the id and the token of a match.
-type OnMatch<'a, T> = dyn FnMut(&mut Budget, &str, &[u8]) -> Option<T> + 'a;
+/// A token that a rule has found.
+pub(super) struct Token<'a> {
+    /// The rule's id.
+    pub(super) rule: &'a str,
+    /// The token, as far as it is in the context of its keyword.
+    pub(super) text: &'a [u8],
+    /// Where it is.
+    pub(super) place: Range<usize>,
+}
+
+/// Called with the id of the rule and the text of each token.
+type OnText<'a, T> = dyn FnMut(&mut Budget, &str, &[u8]) -> Option<T> + 'a;
+/// Called with each token.
+type OnMatch<'a, T> = dyn FnMut(&mut Budget, Token<'_>) -> Option<T> + 'a;
 
 impl Rule {
-    fn find<T>(&self, bytes: &[u8], budget: &mut Budget, on_match: &mut OnMatch<'_, T>) -> Option<T> {
-        let regex = self.regex.get_or_init(|| compile(&self.source).ok()).as_ref()?;
+    /// Searches a window of a text; also returns the end of the last token.
+    fn find<T>(
+        &self,
+        text: &[u8],
+        window: Range<usize>,
+        whole_tokens: bool,
+        budget: &mut Budget,
+        on_match: &mut OnMatch<'_, T>,
+    ) -> Result<(Option<T>, usize), Exhausted> {
+        let mut end = 0;
+        let Some(regex) = self.regex.get_or_init(|| compile(&self.source).ok()) else { return Ok((None, end)) };
+        let bytes = &text[window.clone()];
         // A test without captures is cheaper.
         if !regex.is_match(bytes) {
-            return None;
+            return Ok((None, end));
         }
-        regex.captures_iter(bytes).find_map(|found| {
-            let whole = found.get(0)?;
-            let group = self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default();
-            let token = found.get(group).unwrap_or(whole).as_bytes();
+        for found in regex.captures_iter(bytes) {
+            let Some(whole) = found.get(0) else { continue };
+            let captured = self.captured(&found).unwrap_or(whole);
+            let token = captured.as_bytes();
             let from = memchr::memrchr(b'\n', &bytes[..whole.start()]).map_or(0, |before| before + 1);
             let to = memchr::memchr(b'\n', &bytes[whole.end()..]).map_or(bytes.len(), |after| whole.end() + after);
             let meant = entropy(token) >= self.entropy
@@ -254,8 +296,44 @@ impl Rule {
                     .allowlists
                     .iter()
                     .any(|allowlists| allowlists.matches(token, whole.as_bytes(), &bytes[from..to]));
-            if meant { on_match(budget, &self.id, token) } else { None }
-        })
+            if !meant {
+                continue;
+            }
+            let mut place = window.start + captured.start()..window.start + captured.end();
+            if whole_tokens {
+                place.end = place.end.max(self.end_of(regex, text, window.start + whole.start(), budget)?);
+                end = end.max(place.end);
+            }
+            let outcome = on_match(budget, Token { rule: &self.id, text: token, place });
+            if outcome.is_some() {
+                return Ok((outcome, end));
+            }
+        }
+        Ok((None, end))
+    }
+
+    /// The part of a match that is the token.
+    fn captured<'a>(&self, found: &regex::bytes::Captures<'a>) -> Option<regex::bytes::Match<'a>> {
+        found.get(self.group.or_else(|| (found.len() > 1).then_some(1)).unwrap_or_default())
+    }
+
+    /// The end of the token of the match that begins at `start`, however long it is: a window may end within it.
+    fn end_of(&self, regex: &Regex, text: &[u8], start: usize, budget: &mut Budget) -> Result<usize, Exhausted> {
+        let mut length = WHOLE;
+        loop {
+            let to = text.len().min(start.saturating_add(length));
+            let found = regex.captures_at(&text[..to], start);
+            let whole = found.as_ref().and_then(|found| found.get(0)).filter(|whole| whole.start() == start);
+            let end = whole.map_or(start, |whole| whole.end());
+            budget.spend(end - start)?;
+            if to == text.len() || to - end >= TOKEN {
+                return Ok(found
+                    .filter(|_| whole.is_some())
+                    .and_then(|it| self.captured(&it))
+                    .map_or(0, |it| it.end()));
+            }
+            length *= 4;
+        }
     }
 }
 

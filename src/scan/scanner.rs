@@ -8,10 +8,15 @@ use memchr::memmem::Finder;
 
 use super::action::{Action, Actions, KNOWN_SECRET};
 use super::budget::{Budget, Exhausted};
+use super::carrier::Carrier;
+use super::encoding::DecodeError;
 use super::exact::{ExactMatcher, PartialMatch};
-use super::finding::Finding;
+use super::finding::{Finding, Passed};
+use super::inner::Inner;
+use super::mask::{Layer, overwrite};
 use super::owner::{Location, RequestTarget};
-use super::rules::Rules;
+use super::places::Places;
+use super::rules::{Rules, Token};
 use super::{example, inner};
 
 /// The rule of placeholders of the bottle's credentials, which pass.
@@ -19,11 +24,24 @@ pub const PLACEHOLDER: &str = "placeholder";
 
 /// Maximum number of nested encodings.
 const MAX_DEPTH: usize = 6;
+/// The cost of a place of a known secret, in bytes.
+const PLACE_COST: usize = 256;
 /// The budget for a short text, in bytes.
 const SHORT: u64 = 1 << 20;
 
-/// Called with each finding that is let through.
-pub type Warn = Arc<dyn Fn(Finding) + Send + Sync>;
+/// Called with each finding that is let through or masked.
+pub type Warn = Arc<dyn Fn(Passed) + Send + Sync>;
+
+/// What a text that may be masked holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing that stops it.
+    Clean,
+    /// The masked text, which is to be scanned again, and how often each finding was masked.
+    Masked(Vec<u8>, Vec<(Finding, u64)>),
+    /// A finding that is blocked; `true` if it would be masked, and cannot be here.
+    Blocked(Finding, bool),
+}
 
 /// Secrets, rules and actions. Clones share them.
 #[derive(Clone)]
@@ -49,6 +67,8 @@ struct ScanContext<'a> {
     location: Location<'a>,
     /// Whether rules apply, or known secrets alone.
     rules: bool,
+    /// How the text stands in the one that leaves, if findings in it can be masked.
+    layer: Option<Layer<'a>>,
 }
 
 impl Scanner {
@@ -122,7 +142,8 @@ impl Scanner {
         budget: &mut Budget,
     ) -> Result<Option<Finding>, Exhausted> {
         if self.is_enabled() {
-            self.scan_layer(bytes, 0, ScanContext { location, rules: true }, budget)
+            let layer = budget.masks.is_some().then_some(Layer::Whole);
+            self.scan_layer(bytes, 0, ScanContext { location, rules: true, layer }, budget)
         } else {
             Ok(None)
         }
@@ -133,14 +154,72 @@ impl Scanner {
     /// # Errors
     /// The budget is exhausted.
     pub fn scan_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
-        let context = ScanContext { location: Location::Other, rules: false };
+        let context = ScanContext { location: Location::Other, rules: false, layer: None };
         if self.is_enabled() && !self.exact.is_empty() { self.scan_layer(bytes, 0, context, budget) } else { Ok(None) }
+    }
+
+    /// Scans a complete text in which findings may be masked. A text without findings is scanned as by [`Self::scan`].
+    ///
+    /// # Errors
+    /// The budget is exhausted, or the text is not what its carrier says.
+    pub fn look(&self, bytes: &[u8], carrier: Carrier<'_>, budget: &mut Budget) -> Result<Look, DecodeError> {
+        self.look_at(bytes, bytes, carrier, budget)
+    }
+
+    /// The same for a reading of the text with another byte in some places.
+    pub(super) fn look_at(
+        &self,
+        reading: &[u8],
+        bytes: &[u8],
+        carrier: Carrier<'_>,
+        budget: &mut Budget,
+    ) -> Result<Look, DecodeError> {
+        if !self.masks() {
+            return Ok(self.scan(reading, budget)?.map_or(Look::Clean, |finding| Look::Blocked(finding, false)));
+        }
+        budget.masks = Some(Places::default());
+        let found = self.scan(reading, budget);
+        let Places { mut found, nowhere, .. } = match (budget.masks.take(), found?) {
+            (_, Some(finding)) => return Ok(Look::Blocked(finding, false)),
+            (masks, None) => masks.unwrap_or_default(),
+        };
+        found.sort_by_key(|(place, _)| place.start);
+        let places: Vec<_> = found.iter().map(|(place, _)| place.clone()).collect();
+        let allowed = if found.is_empty() { Vec::new() } else { carrier.allows(bytes, &places, budget)? };
+        // None of them is masked then: what one of them leaves might be a part of another.
+        if let Some(place) = allowed.iter().position(|allowed| !allowed) {
+            return Ok(Look::Blocked(found.swap_remove(place).1, true));
+        }
+        if found.is_empty() {
+            // What has no place may be another reading of something that was masked: it counts if nothing is left to mask.
+            return Ok(nowhere.map_or(Look::Clean, |finding| Look::Blocked(finding, true)));
+        }
+        let mut masked = bytes.to_vec();
+        let counts = overwrite(&mut masked, found);
+        Ok(Look::Masked(masked, counts))
+    }
+
+    /// Whether findings are masked, by some rule.
+    pub fn masks(&self) -> bool {
+        self.action_override.map_or_else(|| self.actions.masks(), |action| action == Action::Mask)
+    }
+
+    /// Whether a finding that is blocked at some place would be masked in plain text.
+    pub fn would_mask(&self, finding: &Finding) -> bool {
+        self.action(&finding.rule) == Action::Mask
     }
 
     /// Reports the findings that are let through, when the scan is complete.
     pub fn report_warnings(&self, budget: &mut Budget) {
         if let Some(warn) = &self.warn {
-            budget.warnings.drain(..).for_each(|finding| warn(finding));
+            budget.warnings.drain(..).for_each(|finding| warn(Passed::Warned(finding)));
+        }
+    }
+
+    /// Reports what was masked in a text, with the number of its places.
+    pub fn report_masked(&self, masked: impl IntoIterator<Item = (Finding, u64)>) {
+        if let Some(warn) = &self.warn {
+            masked.into_iter().for_each(|(finding, count)| warn(Passed::Masked(finding, count)));
         }
     }
 
@@ -148,7 +227,7 @@ impl Scanner {
     /// budget counts as one that does.
     pub fn contains_secret(&self, bytes: &[u8]) -> bool {
         let strict = Self { action_override: Some(Action::Block), ..self.clone() };
-        let context = ScanContext { location: Location::Other, rules: true };
+        let context = ScanContext { location: Location::Other, rules: true, layer: None };
         !matches!(strict.scan_layer(bytes, 0, context, &mut Budget::new(SHORT, SHORT)), Ok(None))
     }
 
@@ -159,11 +238,16 @@ impl Scanner {
 
     /// The prefix of a known secret at the end of the text.
     pub fn partial_match(&self, bytes: &[u8]) -> Option<PartialMatch> {
-        if self.action(KNOWN_SECRET) == Action::Block { self.exact.partial_match(bytes) } else { None }
+        if self.action(KNOWN_SECRET) >= Action::Mask { self.exact.partial_match(bytes) } else { None }
     }
 
     pub(super) fn action(&self, rule: &str) -> Action {
-        self.action_override.unwrap_or_else(|| self.actions.of(rule))
+        match self.action_override {
+            None => self.actions.of(rule),
+            // Softer than `block`: what the user says of a single rule holds.
+            Some(Action::Mask) => self.actions.masking(rule),
+            Some(action) => action,
+        }
     }
 
     fn scan_layer(
@@ -180,7 +264,15 @@ impl Scanner {
         if depth == MAX_DEPTH {
             return Ok(None);
         }
-        inner::inner(bytes, budget, &mut |inner, budget| self.scan_layer(inner, depth + 1, context, budget))
+        let outer = context.layer;
+        inner::inner(bytes, budget, &mut |inner, kind, budget| {
+            let layer = match (kind, &outer) {
+                (Inner::Escaped, Some(outer)) => Some(Layer::Escaped(bytes, outer)),
+                (Inner::Wrapped, Some(outer)) => Some(Layer::Wrapped(bytes, outer)),
+                _ => None,
+            };
+            self.scan_layer(inner, depth + 1, ScanContext { layer, ..context }, budget)
+        })
     }
 
     /// The first blocked finding in the bytes as they are. The matcher for known secrets knows their encodings.
@@ -190,14 +282,44 @@ impl Scanner {
         context: ScanContext<'_>,
         budget: &mut Budget,
     ) -> Result<Option<Finding>, Exhausted> {
-        if self.exact.matches(bytes)
-            && let Some(finding) = self.apply_action(Finding::known_secret(), budget)
+        if self.exact.matches(bytes) {
+            if context.layer.is_some() && self.action(KNOWN_SECRET) == Action::Mask {
+                self.mask_known(bytes, budget)?;
+            } else if let Some(finding) = self.apply_action(Finding::known_secret(), budget) {
+                return Ok(Some(finding));
+            }
+        }
+        let found = if context.rules { self.apply_rules(bytes, context, budget)? } else { None };
+        if let Some(layer) = context.layer
+            && let Some(mut masks) = budget.masks.take()
         {
-            return Ok(Some(finding));
+            masks.settle(bytes, layer, budget)?;
+            budget.masks = Some(masks);
         }
-        if !context.rules {
-            return Ok(None);
+        Ok(found)
+    }
+
+    /// Notes the places of known secrets, to be masked.
+    fn mask_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<(), Exhausted> {
+        for (place, plain) in self.exact.places(bytes) {
+            budget.spend(PLACE_COST)?;
+            let Some(masks) = &mut budget.masks else { return Ok(()) };
+            if plain {
+                masks.push_known(place)?;
+            } else {
+                masks.nowhere.get_or_insert_with(Finding::known_secret);
+            }
         }
+        Ok(())
+    }
+
+    /// The first token that is blocked.
+    fn apply_rules(
+        &self,
+        bytes: &[u8],
+        context: ScanContext<'_>,
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, Exhausted> {
         // What is around a placeholder is looked at as if it were not there.
         let blanked = self.blanked(bytes);
         if blanked.is_some() {
@@ -206,21 +328,36 @@ impl Scanner {
         if blanked.is_some() && context.location == Location::Body {
             budget.warnings.push(Finding { rule: PLACEHOLDER.to_owned(), fingerprint: None });
         }
-        self.rules.find(blanked.as_deref().unwrap_or(bytes), budget, &mut |budget, rule, token| {
-            // A text may end within a placeholder.
-            if self.placeholders.iter().any(|finder| is_part(token, finder.needle())) {
-                return None;
-            }
-            // A rule may match a little more or less than the secret.
-            if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
-                return None;
-            }
-            if example::is_example(token) || self.is_own_token(rule, token, context.location) {
-                return None;
-            }
-            let fingerprint = Some(Actions::fingerprint(rule, token));
-            self.apply_action(Finding { rule: rule.to_owned(), fingerprint }, budget)
-        })
+        let whole = context.layer.is_some();
+        let mut exhausted = None;
+        let found =
+            self.rules.find_tokens(blanked.as_deref().unwrap_or(bytes), whole, budget, &mut |budget, found| {
+                let Token { rule, text: token, place } = found;
+                // A text may end within a placeholder.
+                if self.placeholders.iter().any(|finder| is_part(token, finder.needle())) {
+                    return None;
+                }
+                // A rule may match a little more or less than the secret.
+                if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
+                    return None;
+                }
+                if example::is_example(token) || self.is_own_token(rule, token, context.location) {
+                    return None;
+                }
+                let finding = Finding { rule: rule.to_owned(), fingerprint: Some(Actions::fingerprint(rule, token)) };
+                if let (true, Some(masks)) = (whole && self.masks_finding(&finding), &mut budget.masks) {
+                    exhausted = masks.push_token(bytes, place, finding.clone()).err();
+                    return exhausted.map(|_| finding);
+                }
+                self.apply_action(finding, budget)
+            })?;
+        exhausted.map_or(Ok(found), Err)
+    }
+
+    /// Whether a finding is masked: neither let through nor blocked.
+    fn masks_finding(&self, finding: &Finding) -> bool {
+        let allowed = finding.fingerprint.as_deref().is_some_and(|print| self.actions.allows(print));
+        !allowed && self.would_mask(finding)
     }
 
     /// The text with spaces for placeholders; `None` if there is none in it.
@@ -248,6 +385,11 @@ impl Scanner {
         }
         match self.action(&finding.rule) {
             Action::Block => return Some(finding),
+            // In a text that may be masked, but at no place in it: the rest of it is looked at as well.
+            Action::Mask => match &mut budget.masks {
+                Some(masks) => drop(masks.nowhere.get_or_insert(finding)),
+                None => return Some(finding),
+            },
             Action::Warn => budget.warnings.push(finding),
             Action::Off => {}
         }

@@ -138,7 +138,10 @@ fn a_finding_may_be_let_through_by_rule_and_by_fingerprint() {
     let of = |dlp: Dlp| {
         let warnings: Arc<Mutex<Vec<String>>> = Arc::default();
         let told = warnings.clone();
-        let warn: Warn = Arc::new(move |finding: Finding| crate::sync::lock(&told).push(finding.to_string()));
+        let warn: Warn = Arc::new(move |passed: Passed| {
+            let Passed::Warned(finding) = passed else { panic!("{passed:?}") };
+            crate::sync::lock(&told).push(finding.to_string());
+        });
         let found = found(&scanner(&dlp).for_request(None, warn), text.as_bytes());
         (found, crate::sync::lock(&warnings).clone())
     };

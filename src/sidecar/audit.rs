@@ -30,6 +30,8 @@ pub(super) enum LoggedDecision<'a> {
     Audit(&'a Reason),
     /// Allowed although it contains a finding.
     Warn(&'a Reason),
+    /// Allowed without the value of a finding.
+    Mask(&'a Reason),
     /// Refused.
     Refuse(&'a Reason),
 }
@@ -57,6 +59,7 @@ impl<'a> LoggedDecision<'a> {
             Self::Allow | Self::Tunnel | Self::Used(..) => ("allow", None),
             Self::Audit(reason) => ("audit", Some(reason)),
             Self::Warn(reason) => ("warn", Some(reason)),
+            Self::Mask(reason) => ("mask", Some(reason)),
             Self::Refuse(reason) => ("refuse", Some(reason)),
         }
     }
@@ -99,10 +102,17 @@ impl Log {
         Self { client: name.into(), ..self.clone() }
     }
 
-    /// Logs a decision about an intent; `None` if the request could not be parsed. Text from the agent that contains a
-    /// secret is left out: audit logs are shared.
-    pub(super) fn record(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>, holds: impl Fn(&str) -> bool) {
-        self.note(self.details(intent, outcome, holds));
+    /// Logs a decision about an intent, that was made so many times; `None` if the request could not be parsed. Text from the
+    /// agent that contains a secret is left out: audit logs are shared.
+    pub(super) fn record(
+        &self,
+        intent: Option<&Intent>,
+        outcome: LoggedDecision<'_>,
+        times: u64,
+        holds: impl Fn(&str) -> bool,
+    ) {
+        let details = self.details(intent, outcome, holds);
+        (0..times).for_each(|_| self.note(details.clone()));
     }
 
     /// Logs a refusal; returns its id.
@@ -141,7 +151,7 @@ impl Log {
         let (method, path) = asked.unwrap_or_default();
         let Details { reason: words, destination, .. } = &kind;
         // For a finding only its name is logged, and nothing of the request.
-        let found = matches!(reason, Some(Reason::SecretFound(..)));
+        let found = matches!(reason, Some(Reason::SecretFound(..) | Reason::SecretMasked(_)));
         let passed = matches!(outcome, LoggedDecision::Allow | LoggedDecision::Tunnel);
         let where_to = !passed && [method, destination, &destination.replace('.', "")].into_iter().any(&holds);
         let why = !passed && !found && [words, path].into_iter().any(&holds);

@@ -232,7 +232,7 @@ function Bottle:close() end
 ---@field host string `host`, `*.host`, or either with a port; without a port, 443 and 80.
 ---@field methods? string[] Allowed methods; all by default.
 ---@field paths? string[] Allowed paths, with `*` and `**`; all by default.
----@field scan? "off"|"warn"|"block" What happens to a request that contains a secret: `block`, `warn`, or `off` for a host that is meant to receive secrets. By default, what `dlp` says.
+---@field scan? "off"|"warn"|"mask"|"block" What happens to a request that contains a secret: `block`, `mask`, `warn`, or `off` for a host that is meant to receive secrets. By default, what `dlp` says. With `mask`, rules that `dlp.actions` names keep their action.
 ---@field tls? "intercept"|"tunnel" `intercept`, the default, or `tunnel`: then the content is not inspected.
 
 ---The options of `sidecar_start` for an ordinary image, except for the image, variables and volumes.
@@ -428,10 +428,10 @@ function Bottle:close() end
 
 ---What is searched for, and what happens to a finding.
 ---@class (exact) Dlp
----@field action "off"|"warn"|"block" The default action.
----@field actions? table<string, "off"|"warn"|"block"> Actions for single rules, by id; `known-secret` is the rule for the bottle's own secrets.
+---@field action "off"|"warn"|"mask"|"block" The default action.
+---@field actions? table<string, "off"|"warn"|"mask"|"block"> Actions for single rules, by id; `known-secret` is the rule for the bottle's own secrets.
 ---@field allow? string[] Fingerprints of findings that are allowed.
----@field responses "off"|"warn"|"block" What happens to a *response* in which a rule finds something.
+---@field responses "off"|"warn"|"mask"|"block" What happens to a *response* in which a rule finds something.
 ---@field rules? string[] Further rules: the contents of files in gitleaks' format.
 
 ---What may leave.

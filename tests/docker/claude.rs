@@ -137,8 +137,8 @@ fn the_real_claude_answers_without_a_terminal_and_its_key_goes_to_its_host_alone
     assert_eq!(log.matches("with the key").count(), 1, "{log}");
     // The real program shows the reason, does not blame the key, and does not retry.
     let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
-    let said =
-        inside(&format!("timeout 60 claude --dangerously-skip-permissions -p 'keep {token}' 2>&1; echo code=$?"));
+    let keep = format!("keep $(printf %s {token} | base64 -w 0)");
+    let said = inside(&format!("timeout 60 claude --dangerously-skip-permissions -p \"{keep}\" 2>&1; echo code=$?"));
     assert!(said.contains("API Error: 400 refused by bottler: secret_found") && said.contains("code=1"), "{said}");
     assert!(!said.contains("authenticate") && !api.log().contains("keep"), "{said}");
     // Variables for every CA bundle, the system's own bundle, git's identity, and the user.

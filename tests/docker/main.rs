@@ -35,6 +35,7 @@ mod home;
 #[path = "../suites/home.rs"]
 mod home_kept;
 mod images;
+mod masked;
 mod npm;
 mod pipelock;
 #[path = "../suites/probe.rs"]

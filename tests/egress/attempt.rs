@@ -103,7 +103,7 @@ async fn make(lab: &Lab, how: How) -> String {
     }
 }
 
-async fn http2(
+pub async fn http2(
     lab: &Lab,
     method: &str,
     uri: String,

@@ -37,6 +37,7 @@ mod honest;
 #[path = "../support/lab.rs"]
 mod lab;
 mod load;
+mod masking;
 mod oracle;
 mod programs;
 mod refused;

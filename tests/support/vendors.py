@@ -5,6 +5,8 @@ around meanwhile.
 With a file `script.json`, a list of calls, models make those one after the other, each once the result of the one before is there, and
 then answer with the last result: {"tool": "shell", "command": …} or {"tool": NAME, "arguments": {…}} for a tool of an MCP server.
 
+With a file `hidden`, it says which of the values there it has seen in a request, and how many stars were in the request.
+
 `vendors.py FOLDER ADDRESS`: FOLDER has these files and the certificate."""
 import json, os, ssl, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -211,6 +213,10 @@ class Api(BaseHTTPRequestHandler):
     def serve(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         url = urlsplit(self.path)
+        if os.path.exists(FOLDER + "/hidden"):
+            for value in json.load(open(FOLDER + "/hidden")):
+                if value.encode() in body or json.dumps(value)[1:-1].encode() in body: print("SEEN", value, flush=True)
+            print("stars", body.count(b"*"), flush=True)
         if self.headers.get("host") == PLAIN:
             print(self.command, PLAIN, url.path, flush=True)
             return self.answer(200, "what the host has\n", "text/plain")

@@ -174,7 +174,8 @@ agents:
     assert_eq!(plan["agent"]["resources"]["memory"], 512 << 20);
     assert_eq!(plan["image"], serde_json::json!({"source": "mine:1"}));
     assert_eq!(plan["prompt"], "Be brief.\n\nDo it.");
-    let hosts = serde_json::json!(["api.anthropic.com", "platform.claude.com", "a.example.com", "b.example.com"]);
+    let model = serde_json::json!({"host": "api.anthropic.com", "scan": "mask"});
+    let hosts = serde_json::json!([model, "platform.claude.com", "a.example.com", "b.example.com"]);
     assert_eq!((&plan["egress"]["allow"], &plan["egress"]["mode"]), (&hosts, &"enforce".into()));
     let places = serde_json::json!([{"host": "api.anthropic.com", "slot": "header:x-api-key"},
         {"host": "api.anthropic.com", "slot": "bearer"}]);
@@ -190,6 +191,7 @@ agents:
     for words in [
         "secrets     only for the agent: FROM_FILE, ASKED (asked for)",
         "egress      4 hosts: api.anthropic.com, platform.claude.com, a.example.com and 1 more",
+        "masking     secrets in plain text are masked towards api.anthropic.com\n",
         "credential  anthropic-api-key, from env:MY_KEY; the agent has a placeholder in ANTHROPIC_API_KEY\n",
         "              goes only to api.anthropic.com, as header:x-api-key, bearer\n",
         "may contain secrets: .env",

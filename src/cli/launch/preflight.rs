@@ -121,12 +121,8 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
         let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
         say("", format!("saved grants: {}, from `grants/{}.yaml`", some(&hosts), ready.grants.name));
     }
-    let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
-    if !tunnels.is_empty() {
-        say("tunnels", format!("{}: content is not inspected", tunnels.join(", ")));
-    }
-    if !plan.egress.tcp.is_empty() {
-        say("tcp", plan.egress.tcp.join(", "));
+    for (label, line) in uninspected(plan).into_iter().chain(reached(plan)) {
+        say(label, line);
     }
     let behind = inspected(plan).into_iter().chain(credentials::lines(&ready.planned)).chain(git::lines(plan));
     for (label, line) in behind {
@@ -195,6 +191,25 @@ fn unread(plan: &LaunchPlan) -> Option<String> {
         .chain(sidecars.into_iter().flatten().chain(tcp).map(str::to_owned))
         .collect();
     (!what.is_empty()).then(|| what.join(", "))
+}
+
+/// Hosts towards which requests are not scanned and refused like others.
+fn uninspected(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
+    let mut lines = Vec::new();
+    let masked = plan.egress.masked_hosts();
+    if !masked.is_empty() {
+        lines.push(("masking", format!("secrets in plain text are masked towards {}", some(&masked))));
+    }
+    let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
+    if !tunnels.is_empty() {
+        lines.push(("tunnels", format!("{}: content is not inspected", tunnels.join(", "))));
+    }
+    lines
+}
+
+/// Destinations of plain TCP.
+fn reached(plan: &LaunchPlan) -> Option<(&'static str, String)> {
+    (!plan.egress.tcp.is_empty()).then(|| ("tcp", plan.egress.tcp.join(", ")))
 }
 
 fn is_tunnel(entry: &AllowSpec) -> bool {

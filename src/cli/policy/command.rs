@@ -87,7 +87,7 @@ fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
     let defined = program::defined(&args.project, None, &state()?)?;
     let chosen = choose(&defined.catalogue, &args.agent, None).map_err(program::failure)?;
     let mut spec = args.egress.read(chosen.egress)?.spec;
-    spec.allow.splice(0..0, chosen.template.hosts);
+    spec.add_template(&chosen.template.hosts);
     let policy = spec.policy(BTreeMap::new()).map_err(|error| input(format!("egress: {error}")))?;
     let (decision, reason) = match intent(&args.url, &args.method).map(|intent| authorize(&policy, &intent)) {
         Ok(Decision::Allow(_)) => ("allow", None),

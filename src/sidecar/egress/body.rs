@@ -1,5 +1,5 @@
-//! Inspects a request before it is forwarded: its head, and its body as a whole up to a size. Longer bodies are
-//! inspected in windows, and the end of each window is held back. Responses are forwarded without inspection unless the
+//! Inspects a request before it is forwarded: its head, and its body as a whole up to a size, in which findings are masked if
+//! the policy says so. Longer bodies are inspected in windows, and the end of each window is held back. Responses are forwarded without inspection unless the
 //! user enables it.
 
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use super::bodies::{Body, IncomingBody, Sliced, Uninspected, empty};
 use super::buffered::{Buffered, MAX_WHOLE, buffer};
 use super::capacity::{Capacity, hold};
 use super::drain::RequestBody;
-use super::inspect::{BodyRefusal, check_trailers, trailer_text};
+use super::inspect::{BodyRefusal, check_trailers, scan_or_mask, trailer_text};
 use super::inspected_body::{InspectedBody, Inspection};
 use super::renew::Whole;
 use crate::policy::{Intent, Reason};
 use crate::scan::{
-    AwsChunkedWindows, BodyFormat, Budget, DecodeError, Finding, Head, LiveStream, Overlap, Scanner, Windows,
+    AwsChunkedWindows, BodyFormat, Budget, DecodeError, Finding, Head, LiveStream, Look, Overlap, Scanner, Windows,
 };
 
 /// Scans the head of a request.
@@ -162,18 +162,17 @@ pub(super) async fn inspect_request(
         windows.push(&buffered);
         return Ok(Inspected::streamed(pieces(Inspection::Windows(windows, None), body, memory).body(hint)));
     };
-    let (scanner, text) = (scanner.clone(), bytes.clone());
     trailers.as_ref().map_or(Ok(()), check_trailers)?;
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
-    let result = egress.capacity.scan(bytes.len(), move |budget| {
-        let found = format.scan(&scanner, &text, budget)?;
-        let found = if found.is_some() { found } else { scanner.scan(&lines, budget)? };
-        scanner.report_warnings(budget);
-        Ok(found)
-    });
-    if let Some(finding) = result.await? {
-        return Err(Reason::SecretFound(finding, "body"));
-    }
+    let place = if format.is_encoded() { "compressed body" } else { "body" };
+    let look = move |scanner: &Scanner, text: &Bytes, budget: &mut Budget| match format.look(scanner, text, budget)? {
+        Look::Clean => {
+            let found = scanner.scan(&lines, budget)?;
+            Ok(found.map_or(Look::Clean, |finding| Look::Blocked(finding, false)))
+        }
+        found => Ok(found),
+    };
+    let bytes = scan_or_mask(&egress.capacity, scanner, bytes, place, look).await?;
     counters.request_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
     let digest = digest(&bytes);
     let (body, whole) = match trailers {

@@ -1,6 +1,9 @@
-//! Scans a text or a message, on another thread if it is long, and reports findings in a body that is already being
-//! sent.
+//! Scans a text or a message, on another thread if it is long, masks what is to be masked in it, and reports findings in a
+//! body that is already being sent.
+//!
+//! One gate: what leaves was scanned as it leaves, and nothing was found. A text that was masked is scanned again.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -9,11 +12,14 @@ use hyper::header::HeaderMap;
 use super::capacity::Capacity;
 use super::{Egress, LoggedDecision};
 use crate::policy::{Intent, Reason};
-use crate::scan::{Budget, Finding, Overlap, Scanner, is_key_header};
+use crate::scan::{Budget, Carrier, DecodeError, Exhausted, Finding, Look, Overlap, Scanner, is_key_header};
 use crate::sync::lock;
 
 /// Headers beside those for keys that are only for the head of a request.
 const FOR_HEADS: [&str; 2] = ["cookie", "proxy-authorization"];
+
+/// How often a text is masked. Masking may show what was hidden by a longer match; nothing honest needs more than two.
+const MAX_MASKED: usize = 4;
 
 /// Why a body was cut off while it was being sent.
 #[derive(Clone, Default)]
@@ -62,7 +68,78 @@ pub(super) async fn scan_text(
     found.map_or(Ok(()), |finding| Err(Reason::SecretFound(finding, place)))
 }
 
-/// Scans a message of a stream, and its boundary with the preceding ones.
+/// Scans a text in which findings may be masked, with `look`; returns the text that may leave.
+pub(super) async fn scan_or_mask(
+    capacity: &Capacity,
+    scanner: &Arc<Scanner>,
+    mut text: Bytes,
+    place: &'static str,
+    look: impl Fn(&Scanner, &Bytes, &mut Budget) -> Result<Look, DecodeError> + Send + Sync + 'static,
+) -> Result<Bytes, Reason> {
+    let look = Arc::new(look);
+    let mut masked: BTreeMap<Finding, u64> = BTreeMap::new();
+    for _ in 0..=MAX_MASKED {
+        let (scanner_, text_, look) = (scanner.clone(), text.clone(), look.clone());
+        // Each time with a budget of its own: nobody pays for what masking costs but this request.
+        let pending = capacity.scan(text.len(), move |budget| {
+            let found = look(&scanner_, &text_, budget)?;
+            if !matches!(found, Look::Masked(..)) {
+                scanner_.report_warnings(budget);
+            }
+            Ok(found)
+        });
+        match pending.await? {
+            Look::Clean => {
+                scanner.report_masked(masked);
+                return Ok(text);
+            }
+            Look::Blocked(finding, would_mask) => {
+                return Err(Reason::SecretFound(finding, if would_mask { unmasked(place) } else { place }));
+            }
+            Look::Masked(bytes, found) => {
+                text = bytes.into();
+                for (finding, count) in found {
+                    *masked.entry(finding).or_default() += count;
+                }
+            }
+        }
+    }
+    Err(Reason::TooMuchWork(Exhausted))
+}
+
+/// The place of a finding that would be masked in plain text.
+fn unmasked(place: &'static str) -> &'static str {
+    match place {
+        "body" => "body, where it cannot be masked",
+        "compressed body" => "compressed body, where it cannot be masked",
+        "message" => "message, where it cannot be masked",
+        other => other,
+    }
+}
+
+/// Scans a message of a stream in which findings may be masked, and its boundary with the preceding ones; returns the message
+/// that may leave.
+pub(super) async fn mask_message(
+    egress: &Egress,
+    scanner: &Arc<Scanner>,
+    overlap: &mut Overlap,
+    message: Bytes,
+    carrier: Carrier<'static>,
+    place: &'static str,
+) -> Result<Bytes, Reason> {
+    let before = overlap.clone();
+    let look = move |scanner: &Scanner, text: &Bytes, budget: &mut Budget| match scanner.look(text, carrier, budget)? {
+        Look::Clean => {
+            let found = before.scan_overlap(scanner, text, budget)?;
+            Ok(found.map_or(Look::Clean, |finding| Look::Blocked(finding, false)))
+        }
+        found => Ok(found),
+    };
+    let message = scan_or_mask(&egress.capacity, scanner, message, place, look).await?;
+    overlap.accept(scanner, &message).map_or(Ok(message), |finding| Err(Reason::SecretFound(finding, place)))
+}
+
+/// Scans a message of a stream in which nothing is masked, and its boundary with the preceding ones.
 pub(super) async fn scan_message(
     egress: &Egress,
     scanner: &Arc<Scanner>,

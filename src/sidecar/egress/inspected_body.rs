@@ -16,9 +16,9 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Egress;
 use super::bodies::{Body, BoxError, Counter, IncomingBody, Sized};
 use super::capacity::MemoryPermit;
-use super::inspect::{BodyRefusal, check_trailers, scan_text, trailer_text};
+use super::inspect::{BodyRefusal, check_trailers, mask_message, scan_text, trailer_text};
 use crate::policy::Reason;
-use crate::scan::{AwsChunkedWindows, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
+use crate::scan::{AwsChunkedWindows, Carrier, Encoding, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
 
 /// Memory of a window and the rest of the one before it, and of a body in S3's framing, in bytes.
 const WINDOW_MEMORY: usize = 320 << 10;
@@ -223,21 +223,10 @@ impl<B: IncomingBody> InspectedBody<B> {
                 messages.push(&piece);
                 let mut leaves = BytesMut::new();
                 while let Some((frame, message, encoding)) = messages.take()? {
-                    let (scanner, before) = (self.scanner.clone(), overlap.clone());
-                    let pending = self.egress.capacity.scan(message.len(), move |budget| {
-                        let (text, found) = scanner.scan_message(&message, encoding, budget)?;
-                        let found = match found {
-                            None => before.scan_overlap(&scanner, &text, budget)?,
-                            found => found,
-                        };
-                        scanner.report_warnings(budget);
-                        Ok((text, found))
-                    });
-                    let (text, found) = pending.await?;
-                    if let Some(finding) = found.or_else(|| overlap.accept(&self.scanner, &text)) {
-                        return Err(Reason::SecretFound(finding, self.place));
-                    }
-                    leaves.extend_from_slice(&frame);
+                    let (egress, scanner, place) = (&self.egress, &self.scanner, self.place);
+                    leaves.extend_from_slice(
+                        &scan_grpc(egress, scanner, overlap, (frame, message, encoding), place).await?,
+                    );
                 }
                 let (there, whole) = messages.buffered();
                 self.memory.shrink(there);
@@ -248,5 +237,35 @@ impl<B: IncomingBody> InspectedBody<B> {
                 Ok(leaves.freeze())
             }
         }
+    }
+}
+
+/// Scans a message of gRPC, with its prefix; returns the one that may leave. One that is compressed, and trailers, are not masked.
+async fn scan_grpc(
+    egress: &Egress,
+    scanner: &Arc<Scanner>,
+    overlap: &mut Overlap,
+    (frame, message, encoding): (Bytes, Bytes, Option<Encoding>),
+    place: &'static str,
+) -> Result<Bytes, Reason> {
+    if encoding.is_none() && !GrpcMessages::are_trailers(&frame) {
+        let prefix = frame.len() - message.len();
+        let masked = mask_message(egress, scanner, overlap, message.clone(), Carrier::Message, place).await?;
+        return Ok(if masked == message { frame } else { [&frame[..prefix], &masked].concat().into() });
+    }
+    let (owned, before) = (scanner.clone(), overlap.clone());
+    let pending = egress.capacity.scan(message.len(), move |budget| {
+        let (text, found) = owned.scan_message(&message, encoding, budget)?;
+        let found = match found {
+            None => before.scan_overlap(&owned, &text, budget)?,
+            found => found,
+        };
+        owned.report_warnings(budget);
+        Ok((text, found))
+    });
+    let (text, found) = pending.await?;
+    match found.or_else(|| overlap.accept(scanner, &text)) {
+        Some(finding) => Err(Reason::SecretFound(finding, place)),
+        None => Ok(frame),
     }
 }

@@ -17,7 +17,7 @@ use crate::credential::Credential;
 use crate::policy::{
     Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize, next_call,
 };
-use crate::scan::{KnownSecret, PLACEHOLDER, Scanner, Warn};
+use crate::scan::{KnownSecret, PLACEHOLDER, Passed, Scanner, Warn};
 use crate::sidecar::audit::Log;
 use crate::sidecar::dialer::Outside;
 use crate::sidecar::run::notify;
@@ -240,16 +240,21 @@ impl Egress {
 
     /// Logs and counts a decision.
     pub(super) fn record(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>) {
+        self.record_times(intent, outcome, 1);
+    }
+
+    /// Logs and counts equal decisions of one request, as one event.
+    fn record_times(&self, intent: Option<&Intent>, outcome: LoggedDecision<'_>, times: u64) {
         let (decision, code) = outcome.words();
-        self.counters.record(decision, code);
+        self.counters.record(decision, code, times);
         let snapshot = self.snapshot();
-        self.log.record(intent, outcome, |text| snapshot.contains_secret(text));
+        self.log.record(intent, outcome, times, |text| snapshot.contains_secret(text));
     }
 
     /// Logs and counts a refusal; returns what the response says of it besides its reason.
     pub(super) fn refuse(&self, intent: Option<&Intent>, reason: &Reason) -> Refusal<'_> {
         let (decision, code) = LoggedDecision::Refuse(reason).words();
-        self.counters.record(decision, code);
+        self.counters.record(decision, code, 1);
         let snapshot = self.snapshot();
         let id = self.log.refuse(intent, reason, |text| snapshot.contains_secret(text));
         let call = intent.filter(|_| self.asks()).and_then(|intent| next_call(reason, intent));
@@ -277,15 +282,20 @@ impl Egress {
         snapshot.response_scanner(|| self.warn(intent, "answer"))
     }
 
-    /// Records findings that are let through.
+    /// Records findings that are let through or masked.
     fn warn(self: &Arc<Self>, intent: &Arc<Intent>, place: &'static str) -> Warn {
         let (egress, intent) = (self.clone(), intent.clone());
-        Arc::new(move |finding| {
-            let reason = match finding.rule.as_str() {
-                PLACEHOLDER => Reason::PlaceholderPassed("body"),
-                _ => Reason::SecretFound(finding, place),
-            };
-            egress.record(Some(&intent), LoggedDecision::Warn(&reason));
+        Arc::new(move |passed| match passed {
+            Passed::Warned(finding) => {
+                let reason = match finding.rule.as_str() {
+                    PLACEHOLDER => Reason::PlaceholderPassed("body"),
+                    _ => Reason::SecretFound(finding, place),
+                };
+                egress.record(Some(&intent), LoggedDecision::Warn(&reason));
+            }
+            Passed::Masked(finding, count) => {
+                egress.record_times(Some(&intent), LoggedDecision::Mask(&Reason::SecretMasked(finding)), count);
+            }
         })
     }
 }

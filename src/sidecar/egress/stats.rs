@@ -67,7 +67,7 @@ pub struct CredentialUses {
 /// The number of decisions of one kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decisions {
-    /// `allow`, `refuse`, `audit` or `warn`.
+    /// `allow`, `refuse`, `audit`, `warn` or `mask`.
     pub decision: String,
     /// The reason's code.
     pub code: String,
@@ -89,8 +89,8 @@ impl Counters {
         }
     }
 
-    pub(super) fn record(&self, decision: &'static str, code: &'static str) {
-        *lock(&self.decisions).entry((decision, code)).or_default() += 1;
+    pub(super) fn record(&self, decision: &'static str, code: &'static str, times: u64) {
+        *lock(&self.decisions).entry((decision, code)).or_default() += times;
     }
 
     /// Counts a use of a credential.
@@ -189,8 +189,7 @@ mod tests {
     #[test]
     fn numbers_come_out_as_prometheus_reads_them() {
         let (counters, limits) = (Counters::new(), RequestLimits::default());
-        counters.record("refuse", "host_not_allowed");
-        counters.record("refuse", "host_not_allowed");
+        counters.record("refuse", "host_not_allowed", 2);
         let text = counters.read(3, &Meter::default(), &limits).prometheus("probe-abcde");
         assert!(text.contains("# TYPE bottler_egress_policy_generation gauge\nbottler_egress_policy_generation{bottle=\"probe-abcde\"} 3\n"), "{text}");
         let row =

@@ -1,5 +1,5 @@
 //! `WebSockets` (RFC 6455). The handshake is inspected like any request; afterwards every message of the agent is
-//! scanned. Extensions are not offered to the destination, so nothing is compressed.
+//! scanned, and masked where the policy says so. Extensions are not offered to the destination, so nothing is compressed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,7 +27,7 @@ use super::connection_permit::ConnectionPermit;
 use super::drain::RequestBody;
 use super::frames::{self, FrameHeader, Opcode};
 use super::headers::{aim, join_cookies};
-use super::inspect::scan_message;
+use super::inspect::{mask_message, scan_message};
 use super::interim::Interim;
 use super::meter::Pass;
 use super::snapshot::Snapshot;
@@ -35,7 +35,7 @@ use super::stats::Counters;
 use super::{Egress, inject};
 use crate::credential::{RedactedStream, Redactor};
 use crate::policy::{Intent, Reason};
-use crate::scan::{DecodeError, Overlap, Scanner};
+use crate::scan::{Carrier, DecodeError, Overlap, Scanner};
 use crate::sidecar::hop_by_hop::strip;
 
 /// Maximum size of a message, in bytes: it is scanned as a whole.
@@ -255,7 +255,7 @@ async fn send<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         frames::mask(&mut content[before..], mask.unwrap_or_default());
         if let (true, Some(opcode)) = (fin, opened) {
             let message = content.split().freeze();
-            scan_message(egress, scanner, &mut messages, message.clone(), "message").await?;
+            let message = mask_message(egress, scanner, &mut messages, message, Carrier::Text, "message").await?;
             if let Some(pass) = pass {
                 pass.message(&egress.snapshot().limits)?;
             }

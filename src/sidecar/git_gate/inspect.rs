@@ -9,7 +9,8 @@ use super::terms::Terms;
 use super::texts;
 use crate::scan::Direction;
 use crate::scan::{
-    Action, Actions, BodyFormat, Budget, Dlp, Exhausted, Finding, KNOWN_SECRET, PLACEHOLDER, Rules, RulesError, Scanner,
+    Action, Actions, BodyFormat, Budget, Dlp, Exhausted, Finding, KNOWN_SECRET, PLACEHOLDER, Passed, Rules, RulesError,
+    Scanner,
 };
 use crate::sync::lock;
 
@@ -87,8 +88,11 @@ impl Inspector {
         let found: Arc<Mutex<Vec<Finding>>> = Arc::default();
         let collect = found.clone();
         // A scan that only warns does not end at its first finding.
-        let scanner =
-            self.scanner.for_request(Some(Action::Warn), Arc::new(move |finding| lock(&collect).push(finding)));
+        let collected = move |passed| {
+            let (Passed::Warned(finding) | Passed::Masked(finding, _)) = passed;
+            lock(&collect).push(finding);
+        };
+        let scanner = self.scanner.for_request(Some(Action::Warn), Arc::new(collected));
         scanner.scan(text, budget)?;
         scanner.report_warnings(budget);
         let mut found = std::mem::take(&mut *lock(&found));
@@ -105,7 +109,8 @@ impl Inspector {
 
     /// Whether a finding refuses the push, or is only reported.
     pub(super) fn refuses(&self, finding: &Finding) -> bool {
-        self.actions.of(&finding.rule) == Action::Block
+        // An object cannot be masked: its id is the hash of its bytes.
+        self.actions.of(&finding.rule) >= Action::Mask
     }
 
     /// Everything that is wrong with an object. `path` is where it is in the tree, if it is in one.
