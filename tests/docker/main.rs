@@ -36,6 +36,7 @@ mod home;
 mod home_kept;
 mod images;
 mod npm;
+mod presets;
 #[path = "../suites/probe.rs"]
 mod probe;
 mod receivers;

@@ -10,7 +10,7 @@ use crate::cli::failure::input;
 use crate::plan::{
     ImagePlan, Isolation, Keep, LaunchPlan, OnRequest, SupervisePlan, WorkspaceMode, WorkspacePlan, supervise_url,
 };
-use crate::policy::{AllowSpec, Tls};
+use crate::policy::{AllowSpec, AllowTable, PresetTag, Tls};
 use crate::report::printable;
 use crate::session::Failure;
 use crate::workspace::{list, looks_secret, shown};
@@ -113,9 +113,15 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
             .collect();
         say("secrets", format!("only for the agent: {}", names.join(", ")));
     }
-    let hosts: Vec<&str> = plan.egress.allow.iter().map(AllowSpec::host).collect();
+    let hosts = plan.egress.allow.iter().filter(|entry| entry.preset().is_none());
+    let hosts: Vec<&str> = hosts.map(AllowSpec::host).collect();
+    let presets = presets(&plan.egress.allow);
+    let more = if presets.is_empty() { String::new() } else { format!("; {}", count(presets.len(), "preset")) };
     let mode = if plan.egress.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
-    say("egress", format!("{}{}{mode}", count(hosts.len(), "host"), some_after(&hosts)));
+    say("egress", format!("{}{}{more}{mode}", count(hosts.len(), "host"), some_after(&hosts)));
+    for preset in presets {
+        say("preset", preset);
+    }
     if !ready.granted.is_empty() {
         let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
         say("", format!("saved grants: {}, from `grants/{}.yaml`", some(&hosts), ready.grants.name));
@@ -169,6 +175,31 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     }
     lines.extend(hooks.iter().map(|hook| printable(hook)));
     lines
+}
+
+/// The presets of an allowlist, each with what it allows at which hosts.
+fn presets(allow: &[AllowSpec]) -> Vec<String> {
+    let mut found: Vec<(&PresetTag, Vec<&AllowTable>)> = Vec::new();
+    for entry in allow {
+        let AllowSpec::Table(table @ AllowTable { preset: Some(preset), .. }) = entry else { continue };
+        match found.iter_mut().find(|(known, _)| *known == preset) {
+            Some((_, entries)) => entries.push(table),
+            None => found.push((preset, vec![table])),
+        }
+    }
+    let line = |(preset, entries): (&PresetTag, Vec<&AllowTable>)| {
+        let mut by_methods: Vec<(&[String], Vec<&str>)> = Vec::new();
+        for entry in entries {
+            let host = entry.host.trim_end_matches(":443");
+            match by_methods.iter_mut().find(|(methods, _)| *methods == entry.methods) {
+                Some((_, hosts)) => hosts.push(host),
+                None => by_methods.push((&entry.methods, vec![host])),
+            }
+        }
+        let parts = by_methods.iter().map(|(methods, hosts)| format!("{} at {}", methods.join(", "), hosts.join(", ")));
+        format!("{preset}: {}", parts.collect::<Vec<_>>().join("; "))
+    };
+    found.into_iter().map(line).collect()
 }
 
 fn is_tunnel(entry: &AllowSpec) -> bool {
