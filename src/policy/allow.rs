@@ -13,8 +13,8 @@ use crate::scan::Action;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum AllowSpec {
-    /// `host`, `*.host`, or either with a port; without a port, 443 and 80. Or a preset, as in `@pypi`, in lists that are
-    /// still to be expanded.
+    /// `host`, `*.host`, or either with a port; without a port, 443 and 80. Or, where a list is
+    /// written, a preset, as in `@pypi`.
     Host(String),
     /// A host with conditions.
     Table(AllowTable),

@@ -40,8 +40,11 @@ pub struct UnknownPreset {
     pub name: String,
 }
 
+/// Names that are this alike are taken for slips of each other; all of them are short, and begin alike.
+const NEAR: f64 = 0.55;
+
 fn near(name: &str) -> String {
-    crate::suggest::nearest(name, names()).map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default()
+    crate::suggest::nearest_of(name, names(), NEAR).map(|near| format!(" (did you mean {near:?}?)")).unwrap_or_default()
 }
 
 /// Whether a text names a preset, known or not: no host begins like that.
