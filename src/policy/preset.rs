@@ -366,10 +366,8 @@ mod tests {
             ("[{host: '@pypi', methods: [GET]}]".into(), ""),
         ] {
             let error = list(&changed).and_then(|list| {
-                list.iter()
-                    .map(|one| one.read().map(drop))
-                    .collect::<Result<(), _>>()
-                    .map_err(|error| error.to_string())
+                let read = list.iter().try_for_each(|one| one.read().map(drop));
+                read.map_err(|error| error.to_string())
             });
             assert!(error.as_ref().is_err_and(|error| error.contains(words)), "{words}: {error:?}\n{changed}");
         }

@@ -10,7 +10,7 @@ use crate::cli::failure::input;
 use crate::plan::{
     ImagePlan, Isolation, Keep, LaunchPlan, OnRequest, SupervisePlan, WorkspaceMode, WorkspacePlan, supervise_url,
 };
-use crate::policy::{AllowSpec, AllowTable, PresetTag, Tls};
+use crate::policy::{AllowSpec, AllowTable, EgressSpec, PresetTag, Tls};
 use crate::report::printable;
 use crate::session::Failure;
 use crate::workspace::{list, looks_secret, shown};
@@ -113,14 +113,8 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
             .collect();
         say("secrets", format!("only for the agent: {}", names.join(", ")));
     }
-    let hosts = plan.egress.allow.iter().filter(|entry| entry.preset().is_none());
-    let hosts: Vec<&str> = hosts.map(AllowSpec::host).collect();
-    let presets = presets(&plan.egress.allow);
-    let more = if presets.is_empty() { String::new() } else { format!("; {}", count(presets.len(), "preset")) };
-    let mode = if plan.egress.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
-    say("egress", format!("{}{}{more}{mode}", count(hosts.len(), "host"), some_after(&hosts)));
-    for preset in presets {
-        say("preset", preset);
+    for (label, line) in egress(&plan.egress) {
+        say(label, line);
     }
     if !ready.granted.is_empty() {
         let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
@@ -175,6 +169,17 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
     }
     lines.extend(hooks.iter().map(|hook| printable(hook)));
     lines
+}
+
+/// What the agent may reach.
+fn egress(policy: &EgressSpec) -> Vec<(&'static str, String)> {
+    let hosts = policy.allow.iter().filter(|entry| entry.preset().is_none());
+    let hosts: Vec<&str> = hosts.map(AllowSpec::host).collect();
+    let presets = presets(&policy.allow);
+    let counted = if presets.is_empty() { String::new() } else { format!("; {}", count(presets.len(), "preset")) };
+    let enforced = if policy.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
+    let line = format!("{}{}{counted}{enforced}", count(hosts.len(), "host"), some_after(&hosts));
+    std::iter::once(("egress", line)).chain(presets.into_iter().map(|preset| ("preset", preset))).collect()
 }
 
 /// The presets of an allowlist, each with what it allows at which hosts.
