@@ -180,6 +180,27 @@ mod tests {
         }
     }
 
+    /// Whoever changes the entries of a preset gives it another version.
+    #[test]
+    fn a_version_has_its_entries() {
+        let versions = [
+            ("@crates", 1, "7f8bfc86fa5ad690"),
+            ("@debian", 1, "58d0bcefe352f21e"),
+            ("@docker", 1, "19360064f9ba6fc4"),
+            ("@github", 1, "7c4ae7fdc1188df2"),
+            ("@go", 1, "13700a9b2b4b1f9f"),
+            ("@huggingface", 1, "2669610d3f253555"),
+            ("@maven", 1, "2bc038e5d9b22612"),
+            ("@npm", 1, "f4dbfcfc0ba70ef6"),
+            ("@pypi", 1, "28dd8c08a9332aad"),
+        ];
+        for (preset, (name, version, hash)) in Preset::all().iter().zip(versions) {
+            let found = (preset.name, preset.version, super::super::hash_of(&preset.entries));
+            assert_eq!(found, (name, version, hash.to_owned()), "give it a new version, and this hash");
+        }
+        assert_eq!(versions.len(), Preset::all().len());
+    }
+
     /// What an attacker would need is in no preset, whatever else is: a request that writes.
     #[test]
     fn no_preset_accepts_a_write() {
