@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{expand, text};
-use crate::policy::{AllowSpec, Connect, DenySpec, EgressEngine, EgressSpec, Mode, UpstreamProxy};
+use crate::policy::{AllowSpec, Connect, DenySpec, EgressEngine, EgressSpec, Mode, UpstreamProxy, allow_list};
 use crate::scan::{Action, Direction, Dlp, Rules};
 
 /// What may leave. Paths are relative to the file that they are in; `~` is the home.
@@ -17,8 +17,9 @@ use crate::scan::{Action, Direction, Dlp, Rules};
 pub struct EgressSection {
     /// Whether requests that are not allowed are refused; `enforce` by default.
     pub mode: Option<Mode>,
-    /// The allowlist: what the agent may reach, in addition to its template's hosts.
-    #[serde(default)]
+    /// The allowlist: what the agent may reach, in addition to its template's hosts. A preset, as in `@pypi`, stands for the
+    /// entries that a kind of clients needs to read.
+    #[serde(default, deserialize_with = "allow_list")]
     pub allow: Vec<AllowSpec>,
     /// The denylist: what the agent may not reach, even if it is allowed.
     #[serde(default)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{text, user_file};
-use crate::policy::AllowSpec;
+use crate::policy::{AllowSpec, PresetError, expanded};
 
 /// The comment at the top of a file.
 const HEADER: &str = "# Written by `bottler policy allow --save`. Remove an entry to revoke its grant.\n";
@@ -17,8 +17,18 @@ const HEADER: &str = "# Written by `bottler policy allow --save`. Remove an entr
 pub struct SavedGrant {
     /// The folder whose launches have the grant.
     pub folder: PathBuf,
-    /// What it allows.
+    /// What it allows: an entry, or a preset, as the executable has it at a launch.
     pub allow: AllowSpec,
+}
+
+impl SavedGrant {
+    /// The entries that it allows.
+    ///
+    /// # Errors
+    /// It is not an entry of the preset that it names.
+    pub fn entries(&self) -> Result<Vec<AllowSpec>, PresetError> {
+        expanded([self.allow.clone()])
+    }
 }
 
 /// The file of a bottle's or template's grants.
@@ -49,12 +59,15 @@ pub fn read_grants(path: &Path) -> Result<Vec<SavedGrant>, String> {
     let granted: Vec<SavedGrant> =
         serde_yaml::from_str(&text).map_err(|error| format!("read the grants {}: {error}", path.display()))?;
     for one in &granted {
-        one.allow.read().map_err(|error| format!("read the grants {}: {error}", path.display()))?;
+        let bad = |error: &dyn std::fmt::Display| format!("read the grants {}: {error}", path.display());
+        for entry in one.entries().map_err(|error| bad(&error))? {
+            entry.read().map_err(|error| bad(&error))?;
+        }
     }
     Ok(granted)
 }
 
-/// The grants of a bottle or template for a folder. A name that is not a valid file name has no grants.
+/// The grants of a bottle or template for a folder, with presets as they are written. A name that is not a valid file name has no grants.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -96,8 +109,18 @@ mod tests {
         assert_eq!(read, [SavedGrant { folder: "/a".into(), allow: entries[0].clone() }]);
         let second = add_grants(&read, Path::new("/b"), &entries).unwrap();
         assert!(second.starts_with(HEADER) && second.matches("crates.io").count() == 2, "{second}");
+        // A preset is saved by its name: a later launch has it as it is then.
+        let preset = add_grants(&[], Path::new("/a"), &[AllowSpec::Host("@pypi".into())]).unwrap();
+        std::fs::write(&path, &preset).unwrap();
+        assert!(read_grants(&path).unwrap()[0].entries().unwrap().len() > 1, "{preset}");
         // What is not understood is not passed over.
-        for bad in ["- {folder: /a, allow: '*.com'}", "- {folder: /a, alow: a.com}", "{", "x"] {
+        for bad in [
+            "- {folder: /a, allow: '@gone'}",
+            "- {folder: /a, allow: '*.com'}",
+            "- {folder: /a, alow: a.com}",
+            "{",
+            "x",
+        ] {
             std::fs::write(&path, bad).unwrap();
             assert!(read_grants(&path).is_err(), "{bad}");
         }

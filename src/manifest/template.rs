@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::problem::parse;
 use super::{BuildSection, CredentialSection, Problem, credential, expand};
-use crate::policy::AllowSpec;
+use crate::policy::{AllowSpec, allow_list};
 
 /// The templates that come with bottler.
 const BUILT_IN: &[(&str, &str)] = &[
@@ -53,7 +53,7 @@ pub struct AgentTemplate {
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Hosts that it needs: the default allowlist.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "allow_list")]
     pub hosts: Vec<AllowSpec>,
     /// Credentials that its program reads, each with the only hosts that it may go to. One without a source counts where the
     /// manifest sets its variable, or gives a credential of its name a source.

@@ -4,7 +4,8 @@ use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{Rule, RuleError};
+use super::preset_name::check;
+use super::{PresetTag, Rule, RuleError};
 use crate::net::{Glob, Host, PathError};
 use crate::scan::Action;
 
@@ -12,7 +13,8 @@ use crate::scan::Action;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum AllowSpec {
-    /// `host`, `*.host`, or either with a port; without a port, 443 and 80.
+    /// `host`, `*.host`, or either with a port; without a port, 443 and 80. Or, where a list is
+    /// written, a preset, as in `@pypi`.
     Host(String),
     /// A host with conditions.
     Table(AllowTable),
@@ -37,6 +39,10 @@ pub struct AllowTable {
     /// secrets. By default, what `dlp` says. With `mask`, rules that `dlp.actions` names keep their action.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scan: Option<Action>,
+    /// The preset that the entry is of. Nobody writes this: it is what a preset is expanded to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub preset: Option<PresetTag>,
 }
 
 /// An entry of the denylist: a host, or a table.
@@ -63,9 +69,10 @@ pub struct DenyTable {
     pub paths: Vec<String>,
 }
 
-/// Deserializes a string or a table, by what is there, so that a mistake in a table is reported as such.
+/// Deserializes a string or a table, by what is there, so that a mistake in a table is reported as such. A text is checked
+/// at once where a mistake would otherwise have no line.
 macro_rules! text_or_table {
-    ($spec:ident, $table:ident) => {
+    ($spec:ident, $table:ident, $check:expr) => {
         impl<'de> Deserialize<'de> for $spec {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Visitor;
@@ -77,6 +84,7 @@ macro_rules! text_or_table {
                     }
 
                     fn visit_str<E: de::Error>(self, text: &str) -> Result<$spec, E> {
+                        $check(text).map_err(E::custom)?;
                         Ok($spec::Host(text.to_owned()))
                     }
 
@@ -89,8 +97,13 @@ macro_rules! text_or_table {
         }
     };
 }
-text_or_table!(AllowSpec, AllowTable);
-text_or_table!(DenySpec, DenyTable);
+text_or_table!(AllowSpec, AllowTable, check);
+text_or_table!(DenySpec, DenyTable, check_host);
+
+/// Refuses a preset, which lists what is allowed.
+fn check_host(text: &str) -> Result<(), RuleError> {
+    if super::is_preset(text) { Err(RuleError::Preset(text.to_owned())) } else { Ok(()) }
+}
 
 /// What egress does with TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -195,6 +208,14 @@ impl AllowSpec {
     pub fn is_unread(&self) -> bool {
         matches!(self, Self::Table(table) if table.tls == Some(Tls::Tunnel) || table.scan == Some(Action::Off))
     }
+
+    /// The preset that the entry is of, if it is of one.
+    pub fn preset(&self) -> Option<&PresetTag> {
+        match self {
+            Self::Host(_) => None,
+            Self::Table(table) => table.preset.as_ref(),
+        }
+    }
 }
 
 impl DenySpec {
@@ -249,6 +270,16 @@ impl RequestPatterns {
 }
 
 impl Allow {
+    /// Whether the entry has this host, at some port.
+    pub(super) fn has_host(&self, host: &Host) -> bool {
+        self.rule.has_host(host)
+    }
+
+    /// The rule, if it has all subdomains of this host, and not the host itself.
+    pub(super) fn only_below(&self, host: &Host) -> Option<&Rule> {
+        self.rule.is_below(host).then_some(&self.rule)
+    }
+
     /// Whether some request to each host of a rule, at one of its ports, is allowed.
     pub(super) fn meets(&self, rule: &Rule) -> bool {
         self.rule.meets(rule)

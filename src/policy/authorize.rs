@@ -1,5 +1,6 @@
 //! Intent → decision: the single gate for every form of request.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 
 use super::allow::MatchLevel;
 use super::intent::{Form, Intent};
-use super::{Allow, CANARY, Deny, FORBIDDEN, GitAccess, GitRequest, Mode, Sibling, TcpTarget, Tls};
+use super::{Allow, CANARY, Deny, FORBIDDEN, GitAccess, GitRequest, Mode, Preset, Sibling, TcpTarget, Tls};
 use crate::credential::{Bound, LimitReached, Violation};
 use crate::net::{Class, Host, HostError, PathError, ambiguity, classify, folded};
 use crate::scan::{Action, DecodeError, Exhausted, Finding};
@@ -89,6 +90,13 @@ impl Policy {
 
     fn entries(&self) -> impl Iterator<Item = &Allow> {
         self.allow.iter().chain(self.once.iter().map(|(_, entry)| entry))
+    }
+
+    /// Why somebody may have thought that a host is allowed: an entry for its subdomains, which does not have the host itself.
+    pub fn note(&self, reason: &Reason) -> Option<String> {
+        let Reason::HostNotAllowed(host) = reason else { return None };
+        let rule = self.entries().find_map(|entry| entry.only_below(host))?;
+        Some(format!("\"{rule}\" does not include {host} itself"))
     }
 
     /// The grants for one request that alone allow this one; none if it is allowed anyway.
@@ -259,7 +267,20 @@ impl Reason {
     }
 
     /// How to fix it.
-    pub fn hint(&self) -> &'static str {
+    pub fn hint(&self) -> Cow<'static, str> {
+        match self {
+            Self::HostNotAllowed(host) => match presets(host).as_slice() {
+                [] => "add the host to egress.allow of the bottle".into(),
+                names => {
+                    let names = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
+                    format!("add {names} (for reading), or the host, to egress.allow of the bottle").into()
+                }
+            },
+            other => other.fixed_hint().into(),
+        }
+    }
+
+    fn fixed_hint(&self) -> &'static str {
         match self {
             Self::HostNotAllowed(_) => "add the host to egress.allow of the bottle",
             Self::Denied(..) => "remove the entry from egress.deny of the bottle",
@@ -323,14 +344,25 @@ impl Reason {
             format!("the operator can allow it: `bottler policy allow {bottle} {quote}{host}{port}{quote}{more}`")
         };
         match self {
-            Self::HostNotAllowed(host) => allow(host, "", ""),
+            Self::HostNotAllowed(host) => match presets(host).as_slice() {
+                [] => allow(host, "", ""),
+                [name, ..] => {
+                    let more = format!("`, or for reading `bottler policy allow {bottle} {name}");
+                    allow(host, "", &more)
+                }
+            },
             Self::PortNotAllowed(host, port) => allow(host, &format!(":{port}"), ""),
             Self::MethodNotAllowed(_, host) => allow(host, "", " --method METHOD"),
             Self::PathNotAllowed(host, _) => allow(host, "", " --path PATH"),
             Self::LimitReached(reached) => raise(reached, bottle),
-            other => other.hint().to_owned(),
+            other => other.fixed_hint().to_owned(),
         }
     }
+}
+
+/// The names of the presets that have a host.
+fn presets(host: &Host) -> Vec<&'static str> {
+    Preset::holding(host).map(|preset| preset.name).collect()
 }
 
 /// How to raise a limit: the command, and the manifest's key.

@@ -53,6 +53,11 @@ pub enum RuleError {
     /// A URL instead of a host.
     #[error("{0:?} is a URL; name its host alone")]
     Url(String),
+    /// A preset where a host belongs.
+    #[error(
+        "{0:?} is a preset, which stands by itself in a list of what is allowed, as in allow: [{0:?}]; name a host here"
+    )]
+    Preset(String),
     /// A malformed port.
     #[error("{0:?}: the port is not a number from 1 to 65535")]
     Port(String),
@@ -83,6 +88,9 @@ impl Rule {
     }
 
     fn parse(text: &str, without: Ports) -> Result<Self, RuleError> {
+        if super::is_preset(text) {
+            return Err(RuleError::Preset(text.to_owned()));
+        }
         if text.contains("://") {
             return Err(RuleError::Url(text.to_owned()));
         }
@@ -132,6 +140,11 @@ impl Rule {
     /// The host, if the rule covers only one.
     pub(super) fn single_host(&self) -> Option<&Host> {
         (!self.subdomains).then_some(&self.host)
+    }
+
+    /// Whether the rule covers the subdomains of this host, but not the host itself.
+    pub(super) fn is_below(&self, host: &Host) -> bool {
+        self.subdomains && self.host == *host
     }
 
     /// Whether both rules have the same hosts and, apart from the defaults, the same port.
@@ -230,6 +243,7 @@ mod tests {
             "a.com:x",
             "a b",
             "http://a.com",
+            "@pypi",
             // Public suffixes.
             "*.co.uk",
             "*.github.io",

@@ -6,9 +6,10 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::allow::MatchLevel;
 use super::{
-    Allow, AllowSpec, AllowTable, Deny, DenySpec, EntryError, GitAccess, GitEntry, GitError, GitRepository, Mode,
-    Policy, Rule, RuleError, Sibling, TcpTarget, Tls,
+    Allow, AllowSpec, AllowTable, Deny, DenySpec, EntryError, Form, GitAccess, GitEntry, GitError, GitRepository,
+    Intent, Mode, Policy, PresetTag, Rule, RuleError, Sibling, TcpTarget, Tls,
 };
 use crate::net::{Host, HostError};
 use crate::scan::{Action, Dlp};
@@ -254,6 +255,18 @@ impl EgressSpec {
             }
         }
         Ok(found)
+    }
+
+    /// The preset by which alone a request is allowed; `None` if an entry of no preset allows it, or none does.
+    pub fn preset_of(&self, intent: &Intent) -> Option<&PresetTag> {
+        let fits = |entry: &&AllowSpec| {
+            let level = entry.read().map(|read| read.match_level(&intent.host, intent.port, intent.request()));
+            level == Ok(MatchLevel::All)
+        };
+        if intent.form == Form::Tcp || self.allow.iter().filter(fits).any(|entry| entry.preset().is_none()) {
+            return None;
+        }
+        self.allow.iter().find(fits)?.preset()
     }
 
     /// Parses the TCP destinations, in order.

@@ -220,7 +220,7 @@ function Bottle:close() end
 
 ---The options of `sidecar_start`, except for networks and the sidecars that egress may reach.
 ---@class (exact) SidecarOptions
----@field allow? (string|AllowTable)[] For egress: what the agent may reach.
+---@field allow? (string|AllowTable)[] For egress: what the agent may reach: hosts, tables, presets such as "@pypi".
 ---@field name string Its name, also of its container, its relay and its hooks.
 ---@field role "egress"|"counterpart"|"cred-proxy"|"git-gate"|"supervise" Its role.
 ---@field network? Network|Network[] The networks that it is attached to.
@@ -279,7 +279,7 @@ function Bottle:close() end
 
 ---The options of `bottle`, except for the workspace.
 ---@class (exact) BottleOptions
----@field allow? (string|AllowTable)[] Hosts that it may reach, in addition to the agent's own and those of this bottle's plan.
+---@field allow? (string|AllowTable)[] Hosts and presets that it may reach, in addition to the agent's own and those of this bottle's plan.
 ---@field command? string[] Its agent's command and arguments; by default the agent's own.
 ---@field env? table<string, string> Environment variables of its agent's container, in addition to the agent's own; never secrets.
 ---@field image? string Its agent's image; by default the agent's own.

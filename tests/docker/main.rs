@@ -38,6 +38,7 @@ mod images;
 mod masked;
 mod npm;
 mod pipelock;
+mod presets;
 #[path = "../suites/probe.rs"]
 mod probe;
 mod receivers;

@@ -285,8 +285,10 @@ fn the_file_that_readme_shows_is_understood() {
         if done.code() == 120 { done.stderr } else { done.json()["code"].as_str().unwrap().to_owned() }
     };
     for (arguments, expected) in [
-        (&["https://files.pypi.org/x"][..], "allowed"),
-        (&["https://upload.pypi.org/x"], "denied"),
+        (&["https://pypi.org/simple/six/"][..], "allowed"),
+        (&["https://upload.pypi.org/x"], "host_not_allowed"),
+        (&["https://files.example.com/x"], "allowed"),
+        (&["https://private.example.com/x"], "denied"),
         (&["https://api.github.com/repos/acme/x"], "allowed"),
         (&["https://api.github.com/repos/acme/secret/x"], "denied"),
         (&["https://api.github.com/repos/acme/x", "--method", "POST"], "method_not_allowed"),

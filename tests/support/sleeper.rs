@@ -22,6 +22,18 @@ impl Sleeper {
     /// Launches it with these allowed hosts and further arguments. All hosts lead to the destination, which runs
     /// `/origin/start` from the folder `origin` in `folder`, with a certificate.
     pub fn launch(world: &World, folder: &Path, hosts: &[&str], more: &[&str], start: &str) -> Self {
+        Self::allowing(world, folder, hosts, hosts, more, start)
+    }
+
+    /// The same, with other entries of the allowlist than the hosts.
+    pub fn allowing(
+        world: &World,
+        folder: &Path,
+        hosts: &[&str],
+        allowed: &[&str],
+        more: &[&str],
+        start: &str,
+    ) -> Self {
         Debian::import();
         let origin = folder.join("origin");
         std::fs::create_dir(&origin).unwrap();
@@ -29,8 +41,8 @@ impl Sleeper {
         std::fs::write(origin.join("start"), start).unwrap();
         let mut command = world.command(&["run", "shell", "--image", DEBIAN]);
         command.arg("--upstream-ca").arg(origin.join("root.pem"));
-        for host in hosts {
-            command.args(["--allow", host]);
+        for entry in allowed {
+            command.args(["--allow", entry]);
         }
         for range in ["10.213.0.0/16", "172.29.0.0/16"] {
             command.args(["--allow-ip", range]);

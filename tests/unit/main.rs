@@ -13,6 +13,7 @@ mod lua_shared;
 mod lua_tools;
 mod manifest;
 mod native_plans;
+mod presets;
 #[path = "../support/mod.rs"]
 mod support;
 mod unwind;

@@ -10,12 +10,12 @@ use crate::support::tmux::Tmux;
 use bottler::manifest::{AgentTemplate, schema};
 
 /// A separate configuration, state directory and project; the engine's address leads nowhere.
-struct Home {
+pub(crate) struct Home {
     folder: tempfile::TempDir,
 }
 
 impl Home {
-    fn new(files: &[(&str, &str)]) -> Self {
+    pub(crate) fn new(files: &[(&str, &str)]) -> Self {
         let home = Self { folder: tempfile::tempdir().unwrap() };
         for (path, text) in files {
             home.write(path, text);
@@ -24,17 +24,17 @@ impl Home {
         home
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.folder.path().join(below)
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(bottler());
         command.args(arguments).current_dir(self.path("project")).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.path("home"));
@@ -43,17 +43,17 @@ impl Home {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Done {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Done {
         self.command(arguments).output().unwrap().into()
     }
 
-    fn plan(&self, arguments: &[&str]) -> serde_json::Value {
+    pub(crate) fn plan(&self, arguments: &[&str]) -> serde_json::Value {
         let done = self.run(&[&["run", "--dry-run", "--format", "json", "--name", "planned"], arguments].concat());
         assert_eq!(done.code(), 0, "{}", done.stderr);
         done.json()
     }
 
-    fn fails(&self, arguments: &[&str], words: &[&str]) {
+    pub(crate) fn fails(&self, arguments: &[&str], words: &[&str]) {
         let done = self.run(arguments);
         assert_eq!(done.code(), 120, "{arguments:?}: {}", done.stderr);
         for word in words {

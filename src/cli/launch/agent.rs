@@ -12,7 +12,7 @@ use crate::credential::Source;
 use crate::holder::{Draft, Drafts};
 use crate::manifest::{Catalogue, Egress, IsolationSection, ResolvedAgent, choose, expand, saved_grants, text};
 use crate::plan::{CredentialPlan, Facts, Flags, Keep, Planned, WorkspaceFlags, WorkspaceMode, plan};
-use crate::policy::AllowSpec;
+use crate::policy::{AllowSpec, expanded};
 use crate::session::{Class, Failure, GrantsKey, StateDir, new_id, valid_name};
 use crate::workspace::identity;
 
@@ -147,7 +147,8 @@ impl AgentArgs {
         // The key must not depend on how the folder is named.
         let grants = GrantsKey { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
         let granted = saved_grants(&grants.name, &grants.folder).map_err(input)?;
-        egress.spec.allow.extend(granted.iter().cloned());
+        // They could be read, and so they can be expanded.
+        egress.spec.allow.extend(expanded(granted.iter().cloned()).map_err(|error| input(error.to_string()))?);
         let flags = self.flags(terminal, id)?;
         let mut planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
         git::settle(&mut planned.plan)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::failure::input;
 use crate::manifest::{Egress, EgressSection, text};
-use crate::policy::{AllowSpec, Connect, DenySpec, UpstreamProxy};
+use crate::policy::{AllowSpec, Connect, DenySpec, UpstreamProxy, expanded, is_preset};
 use crate::session::Failure;
 
 /// What may leave.
@@ -13,7 +13,7 @@ pub(in crate::cli) struct EgressArgs {
     /// A file with an `egress` section, instead of the bottle's
     #[arg(long, value_name = "FILE")]
     egress: Option<PathBuf>,
-    /// A host that the agent may reach, in addition to those of its template and the file; may be repeated
+    /// A host, or a preset such as `@pypi`, that the agent may reach, in addition to those of its template and the file; may be repeated
     #[arg(long, value_name = "HOST")]
     allow: Vec<String>,
     /// A host that the agent may not reach, even if it is allowed; may be repeated
@@ -41,12 +41,12 @@ impl EgressArgs {
             None => bottle,
         };
         let spec = &mut egress.spec;
-        for host in &self.allow {
+        for host in self.allow.iter().filter(|host| !is_preset(host)) {
             host.parse::<crate::policy::Rule>()
                 .map_err(|error| input(format!("--allow {error}")).hint("a host, or \"*.\" and a host"))?;
         }
-        let allowed = self.allow.iter().cloned().map(AllowSpec::Host);
-        spec.allow.extend(allowed);
+        let allowed = expanded(self.allow.iter().cloned().map(AllowSpec::Host));
+        spec.allow.extend(allowed.map_err(|error| input(format!("--allow: {error}")))?);
         spec.deny.extend(self.deny.iter().cloned().map(DenySpec::Host));
         spec.tcp.extend(self.tcp.iter().cloned());
         spec.ip_allow.extend(&self.allow_ip);

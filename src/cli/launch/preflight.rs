@@ -11,7 +11,7 @@ use crate::cli::failure::input;
 use crate::plan::{
     ImagePlan, Isolation, Keep, LaunchPlan, OnRequest, SupervisePlan, WorkspaceMode, WorkspacePlan, supervise_url,
 };
-use crate::policy::{AllowSpec, Tls};
+use crate::policy::{AllowSpec, AllowTable, EgressSpec, PresetTag, Tls};
 use crate::report::printable;
 use crate::session::Failure;
 use crate::workspace::{list, looks_secret, shown};
@@ -114,9 +114,9 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
             .collect();
         say("secrets", format!("only for the agent: {}", names.join(", ")));
     }
-    let hosts: Vec<&str> = plan.egress.allow.iter().map(AllowSpec::host).collect();
-    let mode = if plan.egress.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
-    say("egress", format!("{}{}{mode}", count(hosts.len(), "host"), some_after(&hosts)));
+    for (label, line) in egress(&plan.egress) {
+        say(label, line);
+    }
     if !ready.granted.is_empty() {
         let hosts: Vec<&str> = ready.granted.iter().map(AllowSpec::host).collect();
         say("", format!("saved grants: {}, from `grants/{}.yaml`", some(&hosts), ready.grants.name));
@@ -210,6 +210,42 @@ fn uninspected(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
 /// Destinations of plain TCP.
 fn reached(plan: &LaunchPlan) -> Option<(&'static str, String)> {
     (!plan.egress.tcp.is_empty()).then(|| ("tcp", plan.egress.tcp.join(", ")))
+}
+
+/// What the agent may reach.
+fn egress(policy: &EgressSpec) -> Vec<(&'static str, String)> {
+    let hosts = policy.allow.iter().filter(|entry| entry.preset().is_none());
+    let hosts: Vec<&str> = hosts.map(AllowSpec::host).collect();
+    let presets = presets(&policy.allow);
+    let counted = if presets.is_empty() { String::new() } else { format!("; {}", count(presets.len(), "preset")) };
+    let enforced = if policy.mode == crate::policy::Mode::Audit { "; NOT ENFORCED" } else { "" };
+    let line = format!("{}{}{counted}{enforced}", count(hosts.len(), "host"), some_after(&hosts));
+    std::iter::once(("egress", line)).chain(presets.into_iter().map(|preset| ("preset", preset))).collect()
+}
+
+/// The presets of an allowlist, each with what it allows at which hosts.
+fn presets(allow: &[AllowSpec]) -> Vec<String> {
+    let mut found: Vec<(&PresetTag, Vec<&AllowTable>)> = Vec::new();
+    for entry in allow {
+        let AllowSpec::Table(table @ AllowTable { preset: Some(preset), .. }) = entry else { continue };
+        match found.iter_mut().find(|(known, _)| *known == preset) {
+            Some((_, entries)) => entries.push(table),
+            None => found.push((preset, vec![table])),
+        }
+    }
+    let line = |(preset, entries): (&PresetTag, Vec<&AllowTable>)| {
+        let mut by_methods: Vec<(&[String], Vec<&str>)> = Vec::new();
+        for entry in entries {
+            let host = entry.host.trim_end_matches(":443");
+            match by_methods.iter_mut().find(|(methods, _)| *methods == entry.methods) {
+                Some((_, hosts)) => hosts.push(host),
+                None => by_methods.push((&entry.methods, vec![host])),
+            }
+        }
+        let parts = by_methods.iter().map(|(methods, hosts)| format!("{} at {}", methods.join(", "), hosts.join(", ")));
+        format!("{preset}: {}", parts.collect::<Vec<_>>().join("; "))
+    };
+    found.into_iter().map(line).collect()
 }
 
 fn is_tunnel(entry: &AllowSpec) -> bool {

@@ -8,8 +8,10 @@ use crate::cli::failure::input;
 use crate::cli::print::{Format, print_json, print_message};
 use crate::credential::{Limits, WrittenLimits};
 use crate::holder::ask_policy;
-use crate::manifest::{EgressSection, add_grants, grants_file, read_grants};
-use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, DenyTable, LivePolicy, Scope};
+use crate::manifest::{EgressSection, SavedGrant, add_grants, grants_file, read_grants};
+use crate::policy::{
+    AllowSpec, AllowTable, Change, DenySpec, DenyTable, LivePolicy, Preset, Scope, expanded, is_preset,
+};
 use crate::session::{Class, Failure};
 
 /// What `policy show` takes.
@@ -24,7 +26,7 @@ pub(in crate::cli) struct ShowArgs {
 struct EntryArgs {
     /// The bottle's id
     bottle: String,
-    /// Hosts: `host`, `*.host`, or either with a port
+    /// Hosts: `host`, `*.host`, or either with a port; to allow, also presets such as `@pypi`
     #[arg(required = true)]
     hosts: Vec<String>,
     /// Only requests with this method; may be repeated
@@ -123,7 +125,11 @@ pub(in crate::cli) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
             ..AllowTable::default()
         }),
     };
-    let entries: Vec<AllowSpec> = what.hosts.iter().map(entry).collect();
+    if let Some(preset) = what.hosts.iter().find(|host| is_preset(host)) {
+        check_preset(preset, args)?;
+    }
+    let written: Vec<AllowSpec> = what.hosts.iter().map(entry).collect();
+    let entries = expanded(written.iter().cloned()).map_err(|error| input(error.to_string()))?;
     let scope = match (what.time, args.once, args.save) {
         (Some(time), ..) => Scope::Until(until(time)?),
         (_, true, _) => Scope::Once,
@@ -131,21 +137,50 @@ pub(in crate::cli) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
         _ => Scope::Bottle,
     };
     let saved = if args.save { Some(place(&what.bottle)?) } else { None };
-    let policy = ask(&what.bottle, Some(Change::Allow { entries: entries.clone(), scope })).await?;
+    let policy = ask(&what.bottle, Some(Change::Allow { entries, scope })).await?;
     let holds = match (scope, &saved) {
         (Scope::Once, _) => "for one request".to_owned(),
         (Scope::Until(_), _) => format!("for {}", humantime::format_duration(what.time.unwrap_or_default())),
         (_, Some((path, folder))) => {
-            save(path, folder, &entries)?;
+            save(path, folder, &written)?;
             format!("for this bottle and later launches in {}; saved in {}", folder.display(), path.display())
         }
         _ => "until the bottle ends".to_owned(),
     };
-    told(what.format, &policy, &format!("{} may reach {} {holds}", what.bottle, what.hosts.join(", ")))
+    let named = |host: &String| match Preset::named(host) {
+        Ok(preset) => format!("{host} (version {})", preset.version),
+        Err(_) => host.clone(),
+    };
+    let hosts: Vec<String> = what.hosts.iter().map(named).collect();
+    told(what.format, &policy, &format!("{} may reach {} {holds}", what.bottle, hosts.join(", ")))
+}
+
+/// Refuses options that do not go with a preset.
+fn check_preset(name: &str, args: &AllowArgs) -> Result<(), Failure> {
+    let preset = Preset::named(name).map_err(|error| input(error.to_string()))?;
+    let hint = format!("`bottler policy explain {}` prints its entries", preset.name);
+    if args.once {
+        return Err(input(format!("{name} --once: clients of a preset send more than one request"))
+            .hint("`--for 10m`, or --once for a single host"));
+    }
+    if !args.entry.methods.is_empty() || !args.entry.paths.is_empty() {
+        return Err(input(format!("{name} has methods and paths of its own: leave out --method and --path")).hint(hint));
+    }
+    Ok(())
 }
 
 pub(in crate::cli) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
     let what = &args.entry;
+    if let Some(name) = what.hosts.iter().find(|host| is_preset(host)) {
+        let preset = Preset::named(name).map_err(|error| input(error.to_string()))?;
+        let hosts: Vec<String> =
+            preset.entries().map(|entry| entry.host().trim_end_matches(":443").to_owned()).collect();
+        let hosts: Vec<&String> =
+            hosts.iter().enumerate().filter(|(at, host)| !hosts[..*at].contains(host)).map(|(_, host)| host).collect();
+        let hosts = hosts.iter().map(|host| host.as_str()).collect::<Vec<_>>().join(" ");
+        return Err(input(format!("deny {name}: a preset lists what is allowed; deny its hosts"))
+            .hint(format!("bottler policy deny {} {hosts}", what.bottle)));
+    }
     let entry = |host: &String| match (&what.methods[..], &what.paths[..]) {
         ([], []) => DenySpec::Host(host.clone()),
         (methods, paths) => {
@@ -159,7 +194,7 @@ pub(in crate::cli) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
         what.time.map_or_else(|| "any more".to_owned(), |time| format!("for {}", humantime::format_duration(time)));
     if let Ok((path, folder)) = place(&what.bottle)
         && let Ok(saved) = read_grants(&path)
-        && saved.iter().any(|one| one.folder == folder && what.hosts.iter().any(|host| host == one.allow.host()))
+        && saved.iter().any(|one| one.folder == folder && what.hosts.iter().any(|host| grants(one, host)))
     {
         print_message(&format!("later launches may still reach it: remove the entry from {}", path.display()));
     }
@@ -185,6 +220,12 @@ pub(in crate::cli) async fn reload(args: &ReloadArgs) -> Result<u8, Failure> {
     let policy = ask(&args.bottle, Some(Change::Reload(Box::new(read.spec)))).await?;
     print_json(&shown(&policy))?;
     Ok(0)
+}
+
+/// Whether a saved grant is for a host, by itself or by its preset.
+fn grants(saved: &SavedGrant, host: &str) -> bool {
+    let entries = saved.entries().unwrap_or_default();
+    entries.iter().any(|entry| entry.host().trim_end_matches(":443") == host.trim_end_matches(":443"))
 }
 
 async fn ask(bottle: &str, change: Option<Change>) -> Result<LivePolicy, Failure> {

@@ -14,7 +14,7 @@ use crate::cli::open::state;
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::manifest::choose;
 use crate::net::{Host, canonical};
-use crate::policy::{Decision, Form, Intent, Reason, authorize};
+use crate::policy::{AllowSpec, Decision, Form, Intent, Preset, Reason, authorize, is_preset};
 use crate::session::Failure;
 
 /// What `policy` takes.
@@ -26,7 +26,8 @@ pub(in crate::cli) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Say whether a request may leave, and why; exits with 0 if it may and 1 if not. Resolves and sends nothing
+    /// Say whether a request may leave, and why; exits with 0 if it may and 1 if not. Resolves and sends nothing. Prints
+    /// the entries of a preset
     Explain(Box<ExplainArgs>),
     /// Propose an allowlist from the requests of a bottle
     Learn {
@@ -47,7 +48,8 @@ enum Command {
 
 #[derive(clap::Args)]
 struct ExplainArgs {
-    /// The URL, such as `https://host/path`, or `tcp://host:port` for plain TCP
+    /// The URL, such as `https://host/path`, or `tcp://host:port` for plain TCP; or a preset, such as `@pypi`, which is
+    /// printed
     url: String,
     /// The method of the request
     #[arg(long, default_value = "GET")]
@@ -83,23 +85,52 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     }
 }
 
+/// Prints a preset: its file, with its sources.
+fn print_preset(name: &str, format: Format) -> Result<u8, Failure> {
+    let preset = Preset::named(name).map_err(|error| input(error.to_string()))?;
+    if format == Format::Json {
+        let entries: Vec<AllowSpec> = preset.entries().collect();
+        print_json(&serde_json::json!({
+            "preset": preset.name, "version": preset.version, "description": preset.description, "allow": entries
+        }))?;
+    } else {
+        print_data(preset.text);
+    }
+    Ok(0)
+}
+
 fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
+    if is_preset(&args.url) {
+        return print_preset(&args.url, args.format);
+    }
     let defined = program::defined(&args.project, None, &state()?)?;
     let chosen = choose(&defined.catalogue, &args.agent, None).map_err(program::failure)?;
     let mut spec = args.egress.read(chosen.egress)?.spec;
     spec.add_template(&chosen.template.hosts);
     let policy = spec.policy(BTreeMap::new()).map_err(|error| input(format!("egress: {error}")))?;
-    let (decision, reason) = match intent(&args.url, &args.method).map(|intent| authorize(&policy, &intent)) {
-        Ok(Decision::Allow(_)) => ("allow", None),
-        Ok(Decision::Audit(_, reason)) => ("audit", Some(reason)),
-        Ok(Decision::Refuse(reason)) | Err(reason) => ("refuse", Some(reason)),
+    let intent = intent(&args.url, &args.method);
+    let preset = intent.as_ref().ok().and_then(|intent| spec.preset_of(intent));
+    let (decision, reason) =
+        match intent.as_ref().map_or_else(|reason| Err(reason.clone()), |intent| Ok(authorize(&policy, intent))) {
+            Ok(Decision::Allow(_)) => ("allow", None),
+            Ok(Decision::Audit(_, reason)) => ("audit", Some(reason)),
+            Ok(Decision::Refuse(reason)) | Err(reason) => ("refuse", Some(reason)),
+        };
+    let (code, hint) = reason.as_ref().map_or(("allowed", "".into()), |reason| (reason.code(), reason.hint()));
+    let hint = match reason.as_ref().and_then(|reason| policy.note(reason)) {
+        Some(note) => format!("{note}; {hint}"),
+        None => hint.into_owned(),
     };
-    let (code, hint) = reason.as_ref().map_or(("allowed", ""), |reason| (reason.code(), reason.hint()));
+    // What decided is a denial, if anything but the allowlist did.
+    let preset = preset.filter(|_| decision == "allow");
     let sentence = reason.as_ref().map(ToString::to_string).unwrap_or_default();
     if args.format == Format::Json {
-        print_json(&serde_json::json!({ "decision": decision, "code": code, "reason": sentence, "hint": hint }))?;
+        print_json(
+            &serde_json::json!({ "decision": decision, "code": code, "reason": sentence, "hint": hint, "preset": preset }),
+        )?;
     } else if reason.is_none() {
-        print_data("allowed\n");
+        let by = preset.map(|preset| format!("by {preset}\n")).unwrap_or_default();
+        print_data(&format!("allowed\n{by}"));
     } else {
         let word = if decision == "audit" { "allowed, because the mode is audit; otherwise" } else { "refused" };
         print_data(&format!("{word}: {code}\n{sentence}\nhint: {hint}\n"));

@@ -91,8 +91,9 @@ bottles:
     workspace: {{mode: copy, exclude: [".env*"]}}
     keep: always
     egress:
-      # In addition to what the template needs. `bottler policy explain URL` says what egress would decide.
-      allow: [] # for example ["*.pypi.org", {{host: github.com, methods: [GET], paths: ["/acme/**"]}}]
+      # In addition to what the template needs: hosts, and presets (`bottler policy explain @pypi` prints one).
+      # `bottler policy explain URL` says what egress would decide.
+      allow: [] # for example ["@pypi", "@npm", {{host: docs.example.com, methods: [GET]}}]
 agents:
   dev:
     bottle: dev
@@ -125,7 +126,9 @@ mod tests {
                 assert!(text.contains("allow: [] # for example ["), "{text}");
                 std::fs::write(&file, text.replace("[] # for example ", "")).unwrap();
                 let chosen = choose(&Catalogue::read(Some(&file), None), "dev", None).unwrap();
-                assert_eq!(chosen.egress.spec.allow.len(), 2, "{name}");
+                let presets = chosen.egress.spec.allow.iter().filter_map(|entry| entry.preset());
+                let presets: std::collections::BTreeSet<&str> = presets.map(|preset| preset.name.as_str()).collect();
+                assert_eq!(presets.into_iter().collect::<Vec<_>>(), ["@npm", "@pypi"], "{name}");
             }
         }
     }

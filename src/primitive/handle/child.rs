@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::life::Lifecycle;
 use super::source::WorkspaceSource;
-use crate::policy::AllowSpec;
+use crate::policy::{AllowSpec, allow_list};
 use crate::session::{Failure, Pending};
 use crate::workspace::Seed;
 
@@ -30,8 +30,8 @@ pub struct ChildOptions {
     /// Environment variables of its agent's container, in addition to the agent's own; never secrets.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Hosts that it may reach, in addition to the agent's own and those of this bottle's plan.
-    #[serde(default)]
+    /// Hosts and presets that it may reach, in addition to the agent's own and those of this bottle's plan.
+    #[serde(default, deserialize_with = "allow_list")]
     pub allow: Vec<AllowSpec>,
 }
 

@@ -14,7 +14,7 @@ use super::network::Network;
 use super::pair::{Pair, Pairs};
 use crate::engine::VolumeMount;
 use crate::layout::agent::Far;
-use crate::policy::AllowSpec;
+use crate::policy::{AllowSpec, allow_list};
 use crate::primitive::roles::{Relay, RoleName, RoleProfile};
 use crate::session::{Class, Failure, Pending};
 use crate::sidecar::egress::{CaKeyPair, Registration};
@@ -27,8 +27,8 @@ pub struct SidecarOptions {
     pub name: String,
     /// Its role.
     pub role: RoleName,
-    /// For egress: what the agent may reach.
-    #[serde(default)]
+    /// For egress: what the agent may reach: hosts, tables, presets such as "@pypi".
+    #[serde(default, deserialize_with = "allow_list")]
     pub allow: Vec<AllowSpec>,
 }
 

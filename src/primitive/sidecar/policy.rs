@@ -18,7 +18,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::bring_up;
-use crate::policy::{AllowSpec, Change, DenySpec, EgressSpec, EnforcedPolicy, LivePolicy, Scope};
+use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, EgressSpec, EnforcedPolicy, LivePolicy, Scope};
 use crate::primitive::bottle::Bottle;
 use crate::primitive::event::Event;
 use crate::primitive::handle::Sidecar;
@@ -293,9 +293,11 @@ fn words(change: &Change) -> String {
         Change::Allow { entries, scope } => {
             let entry = |entry: &AllowSpec| match entry {
                 AllowSpec::Host(host) => host.clone(),
+                AllowSpec::Table(AllowTable { preset: Some(preset), .. }) => preset.to_string(),
                 AllowSpec::Table(table) => format!("{}{}", table.host, conditions(&table.methods, &table.paths)),
             };
-            let hosts: Vec<String> = entries.iter().map(entry).collect();
+            let mut hosts: Vec<String> = entries.iter().map(entry).collect();
+            hosts.dedup();
             let scope = match scope {
                 Scope::Once => " once".to_owned(),
                 Scope::Until(time) => until(*time),

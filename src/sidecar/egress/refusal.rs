@@ -77,6 +77,8 @@ pub(super) struct Refusal<'a> {
     pub(super) bottle: &'a str,
     /// The refusal's id, by which it is explained.
     pub(super) id: String,
+    /// What may have misled whoever wrote the policy, if anything.
+    pub(super) note: Option<String>,
     /// The arguments of the call by which the agent asks its operator, if asking may help.
     pub(super) call: Option<String>,
 }
@@ -90,7 +92,8 @@ fn message(reason: &Reason, refusal: &Refusal<'_>) -> String {
              server supervise with {call}"
         ),
     };
-    format!("{}: {reason}; {advice}; refusal {}", phrase(reason), refusal.id)
+    let note = refusal.note.as_ref().map(|note| format!("{note}; ")).unwrap_or_default();
+    format!("{}: {reason}; {note}{advice}; refusal {}", phrase(reason), refusal.id)
 }
 
 /// The body: one line.
@@ -195,7 +198,7 @@ mod tests {
     #[test]
     fn a_limit_that_is_reached_is_not_tried_again_soon() {
         use crate::credential::{Bound, LimitReached, Rate};
-        let refusal = Refusal { bottle: "dev", id: "d0".to_owned(), call: None };
+        let refusal = Refusal { bottle: "dev", id: "d0".to_owned(), note: None, call: None };
         let rate = Rate { requests: 5, per: Duration::from_hours(1) };
         for (bound, after, option) in [
             (Bound::Total(5), None, "--total N"),
@@ -225,7 +228,7 @@ mod tests {
     #[test]
     fn the_status_fits_the_kind_of_refusal_and_the_line_says_why() {
         let host = || Host::Name("api.example.com".into());
-        let refusal = Refusal { bottle: "shell-ab12c", id: "d0123abcd".to_owned(), call: None };
+        let refusal = Refusal { bottle: "shell-ab12c", id: "d0123abcd".to_owned(), note: None, call: None };
         let finding = Finding { rule: "known-secret".into(), fingerprint: None };
         for (reason, outside, inside) in [
             (Reason::HostNotAllowed(host()), 403, 400),
@@ -275,11 +278,15 @@ mod tests {
     fn an_agent_that_can_ask_reads_the_call_instead_of_the_operators_command() {
         let reason = Reason::HostNotAllowed(Host::Name("crates.io".into()));
         let call = Some("{\"host\":\"crates.io\"}".to_owned());
-        let refusal = Refusal { bottle: "demo", id: "d0".to_owned(), call };
+        let note = Some("\"*.crates.io\" does not include crates.io itself".to_owned());
+        let refusal = Refusal { bottle: "demo", id: "d0".to_owned(), note, call };
         let text = line(&reason, ClientKind::Git, &refusal);
-        for words in
-            ["not an outage", "egress_request of the MCP server supervise with {\"host\":\"crates.io\"}", "refusal d0"]
-        {
+        for words in [
+            "allowlist; \"*.crates.io\" does not include crates.io itself; this is a policy",
+            "not an outage",
+            "egress_request of the MCP server supervise with {\"host\":\"crates.io\"}",
+            "refusal d0",
+        ] {
             assert!(text.contains(words), "{words}: {text}");
         }
         assert!(!text.contains("policy allow"), "{text}");

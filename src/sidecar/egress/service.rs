@@ -260,7 +260,7 @@ impl Egress {
         let call = intent.filter(|_| self.asks()).and_then(|intent| next_call(reason, intent));
         // A call that repeats a secret would be worse than none.
         let call = call.map(|call| call["arguments"].to_string()).filter(|call| !snapshot.contains_secret(call));
-        Refusal { bottle: &self.bottle, id, call }
+        Refusal { bottle: &self.bottle, id, note: snapshot.policy.note(reason), call }
     }
 
     /// Whether the client can ask the operator.
