@@ -75,7 +75,7 @@ fn frame(first: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
     let head = match u8::try_from(content.len()) {
         Ok(short @ ..=125) => vec![first, 0x80 | short],
-        _ => vec![first, 0x80 | 126, length[0], length[1]],
+        _ => vec![first, 0x80 | 0x7e, length[0], length[1]],
     };
     [&head[..], &[0; 4], content].concat()
 }
@@ -106,7 +106,7 @@ async fn message(lab: &Lab, pieces: &[&[u8]]) -> Vec<u8> {
     assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
     lab.seen.lock().unwrap().bytes.clear();
     for (index, piece) in pieces.iter().enumerate() {
-        let opcode = if index == 0 { 1 } else { 0 };
+        let opcode = u8::from(index == 0);
         let fin = if index + 1 == pieces.len() { 0x80 } else { 0 };
         stream.write_all(&frame(fin | opcode, piece)).await.unwrap();
         stream.flush().await.unwrap();
