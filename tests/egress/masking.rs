@@ -75,7 +75,7 @@ fn frame(first: u8, content: &[u8]) -> Vec<u8> {
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
     let head = match u8::try_from(content.len()) {
         Ok(short @ ..=125) => vec![first, 0x80 | short],
-        _ => vec![first, 0xfe, length[0], length[1]],
+        _ => vec![first, 0x80 | 0x7e, length[0], length[1]],
     };
     [&head[..], &[0; 4], content].concat()
 }
