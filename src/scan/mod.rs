@@ -19,6 +19,7 @@ mod head;
 mod inner;
 mod multipart;
 mod owner;
+mod prefilter;
 mod rule_file;
 mod rules;
 mod scanner;
