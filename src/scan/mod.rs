@@ -22,6 +22,7 @@ mod mask;
 mod multipart;
 mod owner;
 mod places;
+mod prefilter;
 mod protobuf;
 mod rule_file;
 mod rules;

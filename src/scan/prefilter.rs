@@ -1,0 +1,110 @@
+//! Rules out the places of a text where no keyword is: most of every text.
+//!
+//! Each keyword is represented by three consecutive bytes of it, the ones that ordinary text has least. The keywords are
+//! spread over the bits of a mask, and three tables tell for a byte which bits may have it as their first, second and
+//! third byte: where no bit is in all three, no keyword's three bytes are. The lookups depend on nothing before them, so
+//! that the processor does many at a time, and the tables stay in its first cache; an automaton waits for its last state
+//! at each byte.
+//!
+//! It must not miss a keyword, for a token would leave: a keyword is passed in every spelling that the rules know it in,
+//! at every place, and what the tables cannot express (an empty keyword) is passed everywhere.
+
+use std::ops::Range;
+
+/// The consecutive bytes of a keyword that are looked for.
+const BYTES: usize = 3;
+/// How many places are tested together.
+const BLOCK: usize = 32;
+/// Bytes of ordinary text, the most frequent first; those that are absent are rarer.
+const FREQUENT: &[u8] = b" etaoinsrhldcumfpgwybvk0.,/1-x2_:=\"'()";
+
+/// The bits of the keywords that may have a byte at a place.
+type Mask = u64;
+
+/// Which bytes the keywords have.
+pub(super) struct Prefilter {
+    /// For each of the consecutive bytes: the keywords that have it there.
+    tables: [[Mask; 256]; BYTES],
+    /// How far before its three bytes a keyword may begin, and how far after their beginning it may end.
+    before: usize,
+    after: usize,
+    /// Whether everything is passed.
+    everything: bool,
+}
+
+impl Prefilter {
+    /// Reads the keywords, and whether their case counts.
+    pub(super) fn new<'a>(words: impl Iterator<Item = (&'a [u8], bool)>) -> Self {
+        let mut filter = Self { tables: [[0; 256]; BYTES], before: 0, after: 0, everything: false };
+        let mut seen: Vec<&[u8]> = Vec::new();
+        for (word, cased) in words {
+            filter.everything |= word.is_empty();
+            let offset = rarest(word);
+            let looked_for = &word[offset..word.len().min(offset + BYTES)];
+            filter.before = filter.before.max(offset);
+            filter.after = filter.after.max(word.len() - offset);
+            // Keywords of the same three bytes share a bit.
+            let number = seen.iter().position(|other| *other == looked_for).unwrap_or(seen.len());
+            if number == seen.len() {
+                seen.push(looked_for);
+            }
+            let bit = 1 << (number % Mask::BITS as usize);
+            for (index, table) in filter.tables.iter_mut().enumerate() {
+                match looked_for.get(index) {
+                    Some(&byte) if cased => table[usize::from(byte)] |= bit,
+                    Some(&byte) => {
+                        table[usize::from(byte.to_ascii_lowercase())] |= bit;
+                        table[usize::from(byte.to_ascii_uppercase())] |= bit;
+                    }
+                    // A shorter keyword: any byte may follow.
+                    None => table.iter_mut().for_each(|mask| *mask |= bit),
+                }
+            }
+        }
+        filter
+    }
+
+    /// The ranges of a text that may hold keywords, in the order of their ends. Each keyword is wholly in one of them.
+    pub(super) fn ranges<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
+        // The place of the block that is tested next, and the places that the one before it is passed at, as bits.
+        let (mut at, mut base, mut passed) = (0, 0, 0_u32);
+        let mut ended = false;
+        std::iter::from_fn(move || {
+            if self.everything && !ended {
+                ended = true;
+                return Some(0..bytes.len());
+            }
+            while passed == 0 && !ended {
+                let Some(block) = bytes[at..].first_chunk::<{ BLOCK + BYTES - 1 }>() else {
+                    // The rest is shorter than a block.
+                    ended = true;
+                    return Some(at.saturating_sub(self.before)..bytes.len());
+                };
+                base = at;
+                at += BLOCK;
+                if (0..BLOCK).fold(0, |any, index| any | self.mask(block, index)) != 0 {
+                    passed = (0..BLOCK).fold(0, |all, index| all | u32::from(self.mask(block, index) != 0) << index);
+                }
+            }
+            if passed == 0 {
+                return None;
+            }
+            let place = base + passed.trailing_zeros() as usize;
+            passed &= passed - 1;
+            Some(place.saturating_sub(self.before)..bytes.len().min(place + self.after))
+        })
+    }
+
+    /// The keywords whose bytes may be here.
+    fn mask(&self, block: &[u8; BLOCK + BYTES - 1], index: usize) -> Mask {
+        let [first, second, third] = &self.tables;
+        first[usize::from(block[index])] & second[usize::from(block[index + 1])] & third[usize::from(block[index + 2])]
+    }
+}
+
+/// Where the three bytes of a word begin that ordinary text has least.
+fn rarest(word: &[u8]) -> usize {
+    let rank = |byte: &u8| FREQUENT.iter().position(|other| other == byte).unwrap_or(FREQUENT.len());
+    let all = word.windows(BYTES).enumerate();
+    all.max_by_key(|(_, bytes)| bytes.iter().map(rank).sum::<usize>()).map_or(0, |(offset, _)| offset)
+}
