@@ -6,6 +6,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use anyhow::Context;
+
 use crate::engine::native;
 use crate::sidecar::git_gate;
 use crate::{cli, holder, init, primitive, probe, session, sidecar, workspace};
@@ -66,7 +68,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// How many descriptors tokio opens for a runtime: an epoll instance and its copy, an eventfd, and three of its socket pair
+/// for signals.
+const OF_RUNTIME: usize = 6;
+
 fn runtime(parallel: bool) -> anyhow::Result<tokio::runtime::Runtime> {
+    // tokio panics where it cannot open its socket pair, so as many are tried first.
+    let tried: std::io::Result<Vec<_>> = (0..OF_RUNTIME).map(|_| std::fs::File::open("/")).collect();
+    drop(tried.context("open as many files as the runtime needs (`ulimit -n`)")?);
     let mut builder = if parallel {
         tokio::runtime::Builder::new_multi_thread()
     } else {
