@@ -134,27 +134,32 @@ impl Coalescer {
     /// Records an event with the wall clock's `time`, at `now` of a monotonic clock, both in milliseconds. Returns
     /// whether an event is due at once.
     pub fn note(&mut self, kind: Details, time: u64, now: u64) -> bool {
+        self.note_times(kind, 1, time, now)
+    }
+
+    /// The same for as many equal events.
+    pub fn note_times(&mut self, kind: Details, times: u64, time: u64, now: u64) -> bool {
         let before = self.waiting.len();
-        self.place(kind, time, now);
+        self.place(kind, times, time, now);
         self.waiting.len() > before
     }
 
-    fn place(&mut self, kind: Details, time: u64, now: u64) {
+    fn place(&mut self, kind: Details, times: u64, time: u64, now: u64) {
         let key = self.hasher.hash_one((&kind.decision, &kind.code, &kind.destination));
         let full = self.waiting.len() >= self.limits.waiting;
         if let Some(place) = self.destinations.get_mut(&key) {
             place.last = now;
             let own = place.variants.len() - usize::from(place.others);
             if let Some(slot) = place.variants[..own].iter_mut().find(|slot| slot.kind == kind) {
-                slot.add(kind, time, now, self.limits.window);
+                slot.add(kind, times, time, now, self.limits.window);
             } else if own < self.limits.variants && !full {
                 place.variants.insert(own, Variant::reported(kind.clone(), time, now, self.limits.window.0));
-                self.waiting.push_back(Event { time, count: 1, kind });
+                self.waiting.push_back(Event { time, count: times, kind });
             } else if place.others {
-                place.variants[own].add(kind, time, now, self.limits.window);
+                place.variants[own].add(kind, times, time, now, self.limits.window);
             } else {
                 place.others = true;
-                place.variants.push(Variant::unreported(kind, time, now, self.limits.window.0));
+                place.variants.push(Variant::unreported(kind, times, time, now, self.limits.window.0));
             }
             return;
         }
@@ -165,16 +170,16 @@ impl Coalescer {
             *self.zones.entry(zone).or_default() += 1;
             let variants = vec![Variant::reported(kind.clone(), time, now, self.limits.window.0)];
             self.destinations.insert(key, Destination { zone, variants, others: false, last: now });
-            self.waiting.push_back(Event { time, count: 1, kind });
+            self.waiting.push_back(Event { time, count: times, kind });
             return;
         }
         let of_zone = self.rest.contains_key(&zone)
             || (self.zones.contains_key(&zone) && self.rest.len() < self.limits.zones + self.limits.classes);
         let (at, name) = if of_zone { (zone, name) } else { (class, String::new()) };
         if let Some((_, slot)) = self.rest.get_mut(&at) {
-            slot.add(kind, time, now, self.limits.window);
+            slot.add(kind, times, time, now, self.limits.window);
         } else {
-            let slot = Variant::unreported(kind, time, now, self.limits.window.0);
+            let slot = Variant::unreported(kind, times, time, now, self.limits.window.0);
             self.rest.insert(at, (name, slot));
         }
     }
@@ -300,18 +305,18 @@ impl Variant {
         Self { kind, time, unreported: 0, due: now, window, reported: now }
     }
 
-    fn unreported(kind: Details, time: u64, now: u64, window: u64) -> Self {
-        Self { kind, time, unreported: 1, due: now.saturating_add(window), window, reported: now }
+    fn unreported(kind: Details, times: u64, time: u64, now: u64, window: u64) -> Self {
+        Self { kind, time, unreported: times, due: now.saturating_add(window), window, reported: now }
     }
 
-    fn add(&mut self, kind: Details, time: u64, now: u64, (shortest, _): (u64, u64)) {
+    fn add(&mut self, kind: Details, times: u64, time: u64, now: u64, (shortest, _): (u64, u64)) {
         if self.unreported == 0 {
             if now.saturating_sub(self.reported) > self.window.saturating_mul(2) {
                 self.window = shortest;
             }
             self.due = now.saturating_add(self.window);
         }
-        self.unreported = self.unreported.saturating_add(1);
+        self.unreported = self.unreported.saturating_add(times);
         (self.kind, self.time) = (kind, time);
     }
 

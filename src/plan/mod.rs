@@ -114,6 +114,11 @@ impl LaunchPlan {
         self.workspace.as_ref().is_some_and(|workspace| workspace.mode == WorkspaceMode::Copy)
     }
 
+    /// The hosts that have a credential, as in `egress.allow`.
+    pub fn credential_hosts(&self) -> impl Iterator<Item = &str> {
+        self.credentials.iter().flat_map(|credential| &credential.places).map(|place| place.host.as_str())
+    }
+
     /// How many requests may use its credentials.
     pub fn request_limits(&self) -> RequestLimits {
         let limited = self.credentials.iter().filter_map(|credential| {

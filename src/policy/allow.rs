@@ -204,9 +204,14 @@ impl AllowSpec {
         }
     }
 
+    /// Whether TLS to its hosts is forwarded without inspection.
+    pub fn is_tunnel(&self) -> bool {
+        matches!(self, Self::Table(table) if table.tls == Some(Tls::Tunnel))
+    }
+
     /// Whether the content of some requests to its hosts is for no scanner.
     pub fn is_unread(&self) -> bool {
-        matches!(self, Self::Table(table) if table.tls == Some(Tls::Tunnel) || table.scan == Some(Action::Off))
+        self.is_tunnel() || matches!(self, Self::Table(table) if table.scan == Some(Action::Off))
     }
 
     /// The preset that the entry is of, if it is of one.

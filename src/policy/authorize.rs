@@ -270,7 +270,7 @@ impl Reason {
     pub fn hint(&self) -> Cow<'static, str> {
         match self {
             Self::HostNotAllowed(host) => match presets(host).as_slice() {
-                [] => "add the host to egress.allow of the bottle".into(),
+                [] => self.fixed_hint().into(),
                 names => {
                     let names = names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" or ");
                     format!("add {names} (for reading), or the host, to egress.allow of the bottle").into()

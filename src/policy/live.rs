@@ -299,7 +299,7 @@ impl LivePolicy {
 
     fn allow(&mut self, entry: &AllowSpec, scope: Scope, now: u64) -> Result<(), ChangeError> {
         let read = entry.read()?;
-        if matches!(entry, AllowSpec::Table(table) if table.tls == Some(super::Tls::Tunnel)) {
+        if entry.is_tunnel() {
             return Err(ChangeError::Tunnel(entry.host().to_owned()));
         }
         if matches!(scope, Scope::Until(time) if time <= now) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::allow::MatchLevel;
 use super::{
     Allow, AllowSpec, AllowTable, Deny, DenySpec, EntryError, Form, GitAccess, GitEntry, GitError, GitRepository,
-    Intent, Mode, Policy, PresetTag, Rule, RuleError, Sibling, TcpTarget, Tls,
+    Intent, Mode, Policy, PresetTag, Rule, RuleError, Sibling, TcpTarget,
 };
 use crate::net::{Host, HostError};
 use crate::scan::{Action, Dlp};
@@ -248,10 +248,10 @@ impl EgressSpec {
         let mut found = Reach::Not;
         for entry in &self.allow {
             if entry.read()?.meets(&wanted) {
-                match entry {
-                    AllowSpec::Table(table) if table.tls == Some(Tls::Tunnel) => return Ok(Reach::Tunnel),
-                    _ => found = Reach::Inspected,
+                if entry.is_tunnel() {
+                    return Ok(Reach::Tunnel);
                 }
+                found = Reach::Inspected;
             }
         }
         Ok(found)

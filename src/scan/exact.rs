@@ -6,7 +6,7 @@ use std::ops::Range;
 use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
 
 /// Shorter values occur in ordinary text and are not searched for, in bytes.
-const MIN_SECRET: usize = 8;
+pub const MIN_SECRET: usize = 8;
 /// Maximum number of secrets.
 const MAX_SECRETS: usize = 200;
 /// The length of the words in the hash table, in bytes.

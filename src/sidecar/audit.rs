@@ -111,8 +111,7 @@ impl Log {
         times: u64,
         holds: impl Fn(&str) -> bool,
     ) {
-        let details = self.details(intent, outcome, holds);
-        (0..times).for_each(|_| self.note(details.clone()));
+        self.note_times(self.details(intent, outcome, holds), times);
     }
 
     /// Logs a refusal; returns its id.
@@ -172,12 +171,16 @@ impl Log {
 
     /// Logs a decision that is described already.
     pub(super) fn note(&self, kind: Details) {
+        self.note_times(kind, 1);
+    }
+
+    fn note_times(&self, kind: Details, times: u64) {
         self.shared.writer.call_once(|| {
             let shared = Arc::downgrade(&self.shared);
             // Without a writer thread, events are written by the next flush.
             let _ = std::thread::Builder::new().name("audit".into()).spawn(move || write_due(&shared));
         });
-        if lock(&self.shared.coalescer).note(kind, now(), self.shared.clock()) {
+        if lock(&self.shared.coalescer).note_times(kind, times, now(), self.shared.clock()) {
             self.shared.news.notify_one();
         }
     }

@@ -145,10 +145,7 @@ fn curl_is_refused_asks_and_passes_and_what_runs_goes_on() {
         assert_eq!(launched.code(), 0, "{}", launched.stderr);
         let command = ["python3", "/origin/server.py"];
         let origin = Origin::start(&id, &[ALLOWED, NEW], DEBIAN, &folder.path().join("origin"), &command);
-        let inside = |script: &str| {
-            let done = world.run(&["exec", &id, "--", "sh", "-c", script]);
-            format!("{}{}", done.stdout, done.stderr)
-        };
+        let inside = |script: &str| world.inside(&id, script);
         let start = |script: &str| {
             world.command(&["exec", &id, "--", "sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap()
         };
@@ -200,9 +197,7 @@ fn the_queue_outlives_its_holder_and_the_next_life_of_the_bottle_tells_the_truth
     std::fs::create_dir(folder.path().join("project")).unwrap();
     std::fs::write(folder.path().join("project/README"), "hello\n").unwrap();
     let id = "lives";
-    let mut launch =
-        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
-    let launched = launch.current_dir(folder.path().join("project")).output().unwrap();
+    let launched = world.launching(folder.path(), id, &[]).output().unwrap();
     assert!(launched.status.success(), "{}", String::from_utf8_lossy(&launched.stderr));
     let operator = |words: &[&str]| world.run(&[&["requests", words[0], id], &words[1..]].concat());
     let all = || operator(&["list", "--all", "--format", "json"]).json().as_array().unwrap().clone();

@@ -85,11 +85,7 @@ agents:
 }
 
 fn launch(world: &World, folder: &Path, id: &str, more: &[&str]) -> Done {
-    let manifest = folder.join("bottler.yaml");
-    let mut command =
-        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
-    command.args(more).current_dir(folder.join("project")).env("ROUTED", VALUE);
-    command.output().unwrap().into()
+    world.launching(folder, id, more).env("ROUTED", VALUE).output().unwrap().into()
 }
 
 const ROUTES: &str = "{routes: [
@@ -115,10 +111,7 @@ fn promise_08_routes_lead_real_clients_to_their_hosts_and_the_agent_has_no_crede
         );
         let command = ["python3", "/origin/server.py"];
         let origin = Origin::start(&id, &[API, INDEX, GIT], DEBIAN, &folder.path().join("origin"), &command);
-        let inside = |script: &str| {
-            let done = world.run(&["exec", &id, "--", "sh", "-c", script]);
-            format!("{}{}", done.stdout, done.stderr)
-        };
+        let inside = |script: &str| world.inside(&id, script);
         // By name from the first call on, and by egress for a client that ignores NO_PROXY.
         let reply = wait_for("the API", || {
             let reply = inside("curl -sS -m 20 \"$ANTHROPIC_BASE_URL/v1/models?a=1\"");

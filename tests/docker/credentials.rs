@@ -81,11 +81,7 @@ agents:
 }
 
 fn launch(world: &World, folder: &Path, id: &str, more: &[&str]) -> (Done, Option<Origin>) {
-    let manifest = folder.join("bottler.yaml");
-    let mut command =
-        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
-    command.args(more).current_dir(folder.join("project")).env("MY_KEY", &values()[0]);
-    let done: Done = command.output().unwrap().into();
+    let done: Done = world.launching(folder, id, more).env("MY_KEY", &values()[0]).output().unwrap().into();
     let origin = (done.code() == 0).then(|| {
         // Its values are in a file: what is searched has the words of every command.
         Origin::start(id, &[API, OTHER], DEBIAN, &folder.join("origin"), &["python3", "/origin/api.py"])

@@ -174,16 +174,8 @@ agents:
 }
 
 pub(super) fn launch(world: &World, folder: &Path, id: &str, more: &[&str], env: &[(&str, &Path)]) -> Done {
-    let manifest = folder.join("bottler.yaml");
-    let mut command =
-        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
-    command
-        .args(more)
-        .current_dir(folder.join("project"))
-        .env("FORGE", VALUE)
-        .env("KNOWN", SECRET)
-        .envs(env.iter().copied());
-    command.output().unwrap().into()
+    let mut command = world.launching(folder, id, more);
+    command.env("FORGE", VALUE).env("KNOWN", SECRET).envs(env.iter().copied()).output().unwrap().into()
 }
 
 pub(super) fn start(id: &str, folder: &Path) -> Origin {
@@ -203,10 +195,7 @@ fn promise_10_an_agent_clones_and_pushes_with_the_urls_that_people_use_and_nothi
             assert!(launched.stderr.contains(words), "{words}: {}", launched.stderr);
         }
         let origin = start(&id, folder.path());
-        let inside = |script: &str| {
-            let done = world.run(&["exec", &id, "--", "sh", "-c", script]);
-            format!("{}{}", done.stdout, done.stderr)
-        };
+        let inside = |script: &str| world.inside(&id, script);
         wait_for("the forge", || {
             inside("git ls-remote https://git.example.com/acme/lib").contains("main").then_some(())
         });
@@ -397,10 +386,7 @@ fn promise_10_an_agent_asks_for_a_refused_push_and_what_was_shown_is_released() 
     let launched = launch(&world, folder.path(), id, &[], &[]);
     assert_eq!(launched.code(), 0, "{}", launched.stderr);
     let origin = start(id, folder.path());
-    let inside = |script: &str| {
-        let done = world.run(&["exec", id, "--", "sh", "-c", script]);
-        format!("{}{}", done.stdout, done.stderr)
-    };
+    let inside = |script: &str| world.inside(id, script);
     wait_for("the forge", || inside("git ls-remote https://git.example.com/acme/lib").contains("main").then_some(()));
     inside(
         "cd && git clone -q https://git.example.com/acme/lib.git c && git config --global user.name A && git config --global user.email a@b.c",

@@ -23,11 +23,7 @@ fn promise_10_what_an_unmodified_gh_does_with_git_goes_through_the_gate() {
     let launched = launch(&world, folder.path(), id, &[], &[]);
     assert_eq!(launched.code(), 0, "{}", launched.stderr);
     let origin = start(id, folder.path());
-    let inside = |script: &str| {
-        let script = format!("export GH_HOST=git.example.com NO_COLOR=1; {script}");
-        let done = world.run(&["exec", id, "--", "sh", "-c", &script]);
-        format!("{}{}", done.stdout, done.stderr)
-    };
+    let inside = |script: &str| world.inside(id, &format!("export GH_HOST=git.example.com NO_COLOR=1; {script}"));
     wait_for("the forge", || inside("git ls-remote https://git.example.com/acme/lib").contains("main").then_some(()));
     inside("git config --global user.name A; git config --global user.email a@example.com");
     // A proposal that only its own reference has.
@@ -125,10 +121,7 @@ fn promise_08_a_key_of_an_ssh_agent_signs_the_gates_logins_and_nothing_else() {
     // The private key is nowhere but in the agent.
     std::fs::rename(at("user"), folder.path().join("away")).unwrap();
     let origin = start(id, folder.path());
-    let inside = |script: &str| {
-        let done = world.run(&["exec", id, "--", "sh", "-c", script]);
-        format!("{}{}", done.stdout, done.stderr)
-    };
+    let inside = |script: &str| world.inside(id, script);
     let url = "root@ssh.example.com:/srv/app.git";
     wait_for("the server", || inside(&format!("git ls-remote {url}")).contains("main").then_some(()));
     let pushed = inside(&format!(

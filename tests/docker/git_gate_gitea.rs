@@ -125,19 +125,14 @@ fn promise_10_a_real_gitea_gets_what_was_inspected_and_nothing_else() {
     Debian::import();
     prepare(folder.path());
     let id = "gate-gitea";
-    let manifest = folder.path().join("bottler.yaml");
-    let mut command =
-        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
-    command.current_dir(folder.path().join("project")).env("FORGE", PASSWORD).env("KNOWN", SECRET);
-    let launched: crate::support::process::Done = command.output().unwrap().into();
+    let mut command = world.launching(folder.path(), id, &[]);
+    let launched: crate::support::process::Done =
+        command.env("FORGE", PASSWORD).env("KNOWN", SECRET).output().unwrap().into();
     assert_eq!(launched.code(), 0, "{}", launched.stderr);
     let origin =
         Origin::start(id, &[FORGE, SSH], DEBIAN, &folder.path().join("origin"), &["sh", "-e", "/origin/start"]);
     wait_for("the forge", || origin.log().contains("the forge is ready").then_some(()));
-    let inside = |script: &str| {
-        let done = world.run(&["exec", id, "--", "sh", "-c", script]);
-        format!("{}{}", done.stdout, done.stderr)
-    };
+    let inside = |script: &str| world.inside(id, script);
     inside("git config --global user.name A; git config --global user.email a@example.com");
     let head = |repository: &str, branch: &str| {
         let show = format!(
@@ -195,10 +190,7 @@ fn promise_10_a_real_gitea_gets_what_was_inspected_and_nothing_else() {
 /// Git LFS, with the git-lfs of this machine and Gitea's own server.
 fn lfs(world: &World, id: &str, origin: &Origin) {
     docker(&["cp", "/usr/bin/git-lfs", &format!("{id}:/usr/bin/git-lfs")]);
-    let inside = |script: &str| {
-        let done = world.run(&["exec", id, "--", "sh", "-c", script]);
-        format!("{}{}", done.stdout, done.stderr)
-    };
+    let inside = |script: &str| world.inside(id, script);
     let push = |branch: &str, make: &str| {
         inside(&format!(
             "cd ~/lib && git lfs install > /dev/null && git checkout -qB {branch} origin/main && git lfs track '*.bin' > /dev/null \

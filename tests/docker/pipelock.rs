@@ -111,11 +111,8 @@ agents:
 }
 
 fn launch(world: &World, folder: &Path, id: &str, more: &[&str]) -> Done {
-    let manifest = folder.join("bottler.yaml");
-    let mut command =
-        world.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
-    command.args(more).current_dir(folder.join("project")).env("HELD", VALUE).env("KNOWN", "a-secret-of-the-bottle");
-    command.output().unwrap().into()
+    let mut command = world.launching(folder, id, more);
+    command.env("HELD", VALUE).env("KNOWN", "a-secret-of-the-bottle").output().unwrap().into()
 }
 
 fn start(id: &str, folder: &Path) -> Origin {
@@ -145,10 +142,7 @@ fn pipelock_inspects_what_bottler_lets_pass_and_everything_beside_it_works() {
             assert!(launched.stderr.contains(words), "{words}: {}", launched.stderr);
         }
         let origin = start(&id, folder.path());
-        let inside = |script: &str| {
-            let done = world.run(&["exec", &id, "--", "sh", "-c", script]);
-            format!("{}{}", done.stdout, done.stderr)
-        };
+        let inside = |script: &str| world.inside(&id, script);
         wait_for("the destination", || {
             inside("curl -sS -m 20 http://api.example.com/").contains("GET /").then_some(())
         });

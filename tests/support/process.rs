@@ -182,6 +182,21 @@ impl World {
         self.program(words[0], &[&words[1..], arguments].concat())
     }
 
+    /// Launches the agent `dev` of a folder's manifest in the background, from its folder `project`.
+    pub fn launching(&self, folder: &Path, id: &str, more: &[&str]) -> Command {
+        let manifest = folder.join("bottler.yaml");
+        let mut command =
+            self.command(&["run", "dev", "--manifest", manifest.to_str().unwrap(), "--name", id, "--yes", "-d"]);
+        command.args(more).current_dir(folder.join("project"));
+        command
+    }
+
+    /// Runs a script beside an agent; returns both its outputs.
+    pub fn inside(&self, id: &str, script: &str) -> String {
+        let done = self.run(&["exec", id, "--", "sh", "-c", script]);
+        format!("{}{}", done.stdout, done.stderr)
+    }
+
     /// Any program, run by this world's user as bottler is.
     pub fn program(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = match &self.native {

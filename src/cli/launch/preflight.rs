@@ -11,7 +11,7 @@ use crate::cli::failure::input;
 use crate::plan::{
     ImagePlan, Isolation, Keep, LaunchPlan, OnRequest, SupervisePlan, WorkspaceMode, WorkspacePlan, supervise_url,
 };
-use crate::policy::{AllowSpec, AllowTable, EgressSpec, PresetTag, Tls};
+use crate::policy::{AllowSpec, AllowTable, EgressSpec, PresetTag};
 use crate::report::printable;
 use crate::session::Failure;
 use crate::workspace::{list, looks_secret, shown};
@@ -179,9 +179,8 @@ fn inspected(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
 
 /// What does not pass Pipelock, which refuses every credential in a header.
 fn unread(plan: &LaunchPlan) -> Option<String> {
-    let off = plan.egress.allow.iter().filter(|entry| entry.is_unread() && !is_tunnel(entry)).map(AllowSpec::host);
-    let held = plan.credentials.iter().flat_map(|credential| &credential.places).map(|place| place.host.as_str());
-    let hosts: BTreeSet<&str> = off.chain(held).collect();
+    let off = plan.egress.allow.iter().filter(|entry| entry.is_unread() && !entry.is_tunnel()).map(AllowSpec::host);
+    let hosts: BTreeSet<&str> = off.chain(plan.credential_hosts()).collect();
     let hosts: Vec<&str> = hosts.into_iter().collect();
     let sidecars = [plan.cred_proxy.as_ref().map(|_| "the routes of cred_proxy"), plan.git.as_ref().map(|_| "git")];
     let tcp = (!plan.egress.tcp.is_empty()).then_some("plain TCP");
@@ -200,7 +199,7 @@ fn uninspected(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
     if !masked.is_empty() {
         lines.push(("masking", format!("secrets in plain text are masked towards {}", some(&masked))));
     }
-    let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| is_tunnel(entry)).map(AllowSpec::host).collect();
+    let tunnels: Vec<&str> = plan.egress.allow.iter().filter(|entry| entry.is_tunnel()).map(AllowSpec::host).collect();
     if !tunnels.is_empty() {
         lines.push(("tunnels", format!("{}: content is not inspected", tunnels.join(", "))));
     }
@@ -246,10 +245,6 @@ fn presets(allow: &[AllowSpec]) -> Vec<String> {
         format!("{preset}: {}", parts.collect::<Vec<_>>().join("; "))
     };
     found.into_iter().map(line).collect()
-}
-
-fn is_tunnel(entry: &AllowSpec) -> bool {
-    matches!(entry, AllowSpec::Table(table) if table.tls == Some(Tls::Tunnel))
 }
 
 fn image(plan: &ImagePlan) -> String {

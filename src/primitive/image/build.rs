@@ -110,13 +110,23 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocatio
             None => wanted.source.clone(),
         };
         let found = find(&context, &source, wanted.pull && wanted.build.is_none()).await?;
-        on_top(&context, &source, found).await
+        on_top(&context, found).await
     };
     bottle.images.get_or_start(key, || bottle.effect(name, at, build))
 }
 
-/// Finds an image on the engine; pulls it if it does not exist, or if `pull` is set.
+/// Finds an image on the engine that the executable is put on; pulls it if it does not exist, or if `pull` is set.
 async fn find(bottle: &Bottle, source: &str, pull: bool) -> Result<ImageFound, Failure> {
+    let found = fetch(bottle, source, pull).await?;
+    if found.triggers.is_empty() {
+        return Ok(found);
+    }
+    let message = format!("image {source} has ONBUILD commands: {:?}", found.triggers);
+    Err(Failure::new(Class::Input, message)
+        .hint("they would run unseen when the image is prepared; use an image without them"))
+}
+
+async fn fetch(bottle: &Bottle, source: &str, pull: bool) -> Result<ImageFound, Failure> {
     let engine = &bottle.session.engine;
     if !pull && let Some(found) = engine.image_find(source).await? {
         return Ok(found);
@@ -135,12 +145,7 @@ async fn find(bottle: &Bottle, source: &str, pull: bool) -> Result<ImageFound, F
 }
 
 /// Adds the executable to a user's image.
-async fn on_top(bottle: &Bottle, source: &str, found: ImageFound) -> Result<Arc<ImageInfo>, Failure> {
-    if !found.triggers.is_empty() {
-        let message = format!("image {source} has ONBUILD commands: {:?}", found.triggers);
-        return Err(Failure::new(Class::Input, message)
-            .hint("they would run unseen when the image is prepared; use an image without them"));
-    }
+async fn on_top(bottle: &Bottle, found: ImageFound) -> Result<Arc<ImageInfo>, Failure> {
     let user = bottle.plan.agent.user.clone();
     let images = bottle.host.images.source();
     let Layered { tag, account, home } = images.layer(&bottle.session, &found, &user, bottle.plan.gvisor).await?;

@@ -44,7 +44,11 @@ impl ImageSource for OnEngine {
 
     async fn sidecar(&self, session: &Session, found: &ImageFound, gvisor: bool) -> Result<String, Failure> {
         let base = Base::Image { id: found.id.clone(), user: String::new() };
-        scratch(&session.engine, &self.building, base, gvisor, self.state.clone()).await
+        let made = scratch(&session.engine, &self.building, base, gvisor, self.state.clone()).await;
+        made.map_err(|failure| Failure {
+            message: format!("make the image of a sidecar on {}: {}", found.id, failure.message),
+            ..failure
+        })
     }
 
     async fn git(&self, session: &Session, gvisor: bool) -> Result<String, Failure> {

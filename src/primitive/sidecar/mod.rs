@@ -4,6 +4,7 @@
 pub(super) mod approve;
 pub(super) mod bring_up;
 pub(super) mod liveness;
+mod pipelock;
 mod policy;
 mod restart;
 pub(super) mod secrets;

@@ -9,13 +9,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::bring_up::{bring_up, register};
+use super::pipelock;
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, HostNetwork, VolumeMount, VolumeSpec};
 use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
-use crate::layout::{EXECUTABLE, dialer, loopback, pair, pipelock, supervise};
+use crate::layout::{self, EXECUTABLE, dialer, loopback, pair, supervise};
 use crate::policy::EgressSpec;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::handle::{ImageInfo, Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
+use crate::primitive::handle::{Network, Pair, Pairs, Refusal, Sidecar, SidecarInputs, SidecarOptions};
 use crate::primitive::image::{git_image, pipelock_image, self_image};
 use crate::primitive::name::check_name;
 use crate::primitive::roles::{
@@ -23,17 +24,13 @@ use crate::primitive::roles::{
 };
 use crate::session::{Class, Failure, Pending, ScriptLocation};
 use crate::sidecar::counterpart;
-use crate::sidecar::egress::{CaKeyPair, PipelockConfig};
+use crate::sidecar::egress::CaKeyPair;
 use crate::sidecar::place::Uplink;
 
 /// How long a sidecar may take from its start until it listens.
 pub(in crate::primitive) const READY: Duration = Duration::from_secs(30);
 /// The size of a folder in memory for keys.
 const KEYS: &str = "1m";
-/// The size of the folder in memory for Pipelock's files: certificates of the public authorities, above all.
-const PIPELOCK_FILES: &str = "8m";
-/// What Pipelock may use beside egress, in bytes: it has whole bodies in memory.
-const PIPELOCK_MEMORY: i64 = 768 << 20;
 /// How many built-in sidecars of one bottle may serve the agent. Each has its own address on the agent's loopback.
 const MAX_SERVED: usize = 200;
 
@@ -293,15 +290,6 @@ pub fn sidecar_start(
     Ok(bottle.inventory.add_sidecar(sidecar))
 }
 
-/// The program of Pipelock: the first word of its image's command.
-fn program(image: &ImageInfo) -> Result<PathBuf, Failure> {
-    let program = image.command.first().filter(|program| program.starts_with('/')).map(PathBuf::from);
-    program.ok_or_else(|| {
-        let why = format!("egress.image: its command {:?} does not begin with the path of a program", image.command);
-        Failure::new(Class::Input, why).hint("an image whose ENTRYPOINT is Pipelock, as [\"/pipelock\"]")
-    })
-}
-
 /// Starts the dialer of an egress.
 fn start_dialer(
     bottle: &Arc<Bottle>,
@@ -380,10 +368,10 @@ fn container(
         (path.to_owned(), format!("rw,nosuid,nodev,noexec,size={size},mode=0700,uid={USER},gid={USER}"))
     };
     let keys = role.memory.map(|path| memory(path, KEYS));
-    let pipelock = parts.inspects.then(|| memory(pipelock::DIR, PIPELOCK_FILES));
+    let pipelock = parts.inspects.then(|| memory(layout::pipelock::DIR, pipelock::FILES));
     let mut resources = role.resources;
     if parts.inspects {
-        resources.memory += PIPELOCK_MEMORY;
+        resources.memory += pipelock::MEMORY;
     }
     ContainerSpec {
         hostname: name.to_owned(),
@@ -441,11 +429,7 @@ pub(in crate::primitive) async fn config(
         None
     };
     let pipelock = match &inputs.pipelock {
-        Some(image) => {
-            let credentials = &bottle.plan.credentials;
-            let held = credentials.iter().flat_map(|plan| &plan.places).map(|place| place.host.clone()).collect();
-            Some(PipelockConfig { program: program(image.get().await?.as_ref())?, held })
-        }
+        Some(image) => Some(pipelock::config(bottle, image.get().await?.as_ref())?),
         None => None,
     };
     let config = (role.config)(Context {

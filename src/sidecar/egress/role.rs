@@ -38,16 +38,16 @@ impl Role for Egress {
             Some(socket) => Outside::Dialer(socket.as_path().into()),
             None => Outside::Network(Resolver::of_this_machine()?),
         };
+        let log = Log::new(ROLE, &config.bottle);
         let pipelock = match &config.pipelock {
             Some(pipelock) => {
                 let settings = pipelock::settings(pipelock, &config.policy, &config.secrets);
                 let folder = Path::new(PIPELOCK_DIR);
-                let log = Log::new(ROLE, &config.bottle);
-                Some(Pipelock::start(pipelock, folder, settings, log).await?)
+                Some(Pipelock::start(pipelock, folder, settings, &log).await?)
             }
             None => None,
         };
-        let egress = Arc::new(Egress::inspected(&config, outside, capacity::TIMEOUTS, pipelock)?);
+        let egress = Arc::new(Egress::inspected(&config, outside, capacity::TIMEOUTS, log, pipelock)?);
         let permits = serve::agent_permits();
         let folder = Path::new(at.unwrap_or(SERVICE_DIR));
         let targets = egress.snapshot().policy.tcp.len();

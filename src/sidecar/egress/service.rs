@@ -12,7 +12,7 @@ use super::pipelock::Pipelock;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::refusal::Refusal;
 use super::snapshot::{self, Snapshot, Snapshots};
-use super::{LoggedDecision, ROLE, capacity, cookies, meter, needs, registries, responses, stats};
+use super::{LoggedDecision, capacity, cookies, meter, needs, registries, responses, stats};
 use crate::credential::Credential;
 use crate::policy::{
     Credentials, Decision, Endpoint, EnforcedPolicy, Form, Intent, Policy, Reason, Sibling, Tls, authorize, next_call,
@@ -61,7 +61,7 @@ impl Egress {
     /// The service without Pipelock.
     #[cfg(test)]
     pub(super) fn new(config: &Config, outside: Outside, times: capacity::Timeouts) -> anyhow::Result<Self> {
-        Self::inspected(config, outside, times, None)
+        Self::inspected(config, outside, times, Log::new(super::ROLE, &config.bottle), None)
     }
 
     /// The service, with Pipelock behind it if there is one.
@@ -69,6 +69,7 @@ impl Egress {
         config: &Config,
         outside: Outside,
         times: capacity::Timeouts,
+        log: Log,
         pipelock: Option<Arc<Pipelock>>,
     ) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -98,7 +99,7 @@ impl Egress {
             provider,
             snapshots: watch::Sender::new(Snapshots::new(snapshot, None)),
             spent: Arc::default(),
-            log: pipelock.as_ref().map_or_else(|| Log::new(ROLE, &config.bottle), |pipelock| pipelock.log().clone()),
+            log,
             counters: Arc::new(stats::Counters::new()),
             meter: Arc::default(),
             needs: Arc::default(),

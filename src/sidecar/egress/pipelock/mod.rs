@@ -55,7 +55,6 @@ pub(super) struct Pipelock {
     settings: Mutex<Settings>,
     running: Running,
     inspector: Inspector,
-    log: Log,
 }
 
 impl Pipelock {
@@ -67,7 +66,7 @@ impl Pipelock {
         config: &PipelockConfig,
         folder: &Path,
         settings: Settings,
-        log: Log,
+        log: &Log,
     ) -> anyhow::Result<Arc<Self>> {
         let authority = InnerAuthority::new(log.bottle())?;
         write(&folder.join(layout::CERTIFICATE), authority.certificate.as_bytes())?;
@@ -77,17 +76,12 @@ impl Pipelock {
         let running = Running::start(&config.program, folder, &digest, log.clone()).await?;
         let settings = Mutex::new(settings);
         let inspector = Inspector { port: layout::PORT, certificate: authority.certificate };
-        Ok(Arc::new(Self { folder: folder.to_owned(), settings, running, inspector, log }))
+        Ok(Arc::new(Self { folder: folder.to_owned(), settings, running, inspector }))
     }
 
     /// Waits until it has ended; returns how.
     pub(super) async fn ended(&self) -> String {
         self.running.ended().await
-    }
-
-    /// Where its decisions are logged, with those of egress.
-    pub(super) fn log(&self) -> &Log {
-        &self.log
     }
 
     /// How egress reaches it.

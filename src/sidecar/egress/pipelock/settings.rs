@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::layout::pipelock as layout;
 use crate::policy::{AllowSpec, CANARY, EgressSpec, EnforcedPolicy, Rule};
-use crate::scan::{Action, KnownSecret};
+use crate::scan::{Action, KnownSecret, MIN_SECRET};
 
 /// How long a URL may be, and how many requests a minute a host may get. Pipelock's defaults are for a browser of web pages:
 /// they stop package managers.
@@ -19,10 +19,8 @@ const MAX_REQUESTS: u64 = 1_000_000;
 const MAX_TUNNEL: u64 = 30 * 24 * 3600;
 const MAX_IDLE: u64 = 3600;
 /// How large a body may be that Pipelock inspects, in bytes. It refuses larger ones.
-pub(super) const MAX_BODY: u64 = 8 << 20;
-pub(super) const MAX_RESPONSE: u64 = 64 << 20;
-/// How short a secret may be, in bytes: bottler's scanner does not search for shorter ones either.
-const MIN_SECRET: usize = 8;
+const MAX_BODY: u64 = 8 << 20;
+const MAX_RESPONSE: u64 = 64 << 20;
 /// How long a line of the file of secrets may be; Pipelock passes longer ones over.
 const MAX_LINE: usize = 4096;
 
