@@ -11,6 +11,8 @@ pub mod net;
 pub mod policy;
 #[path = "../../../src/scan/mod.rs"]
 pub mod scan;
+#[path = "../../../src/suggest.rs"]
+mod suggest;
 #[path = "../../../src/sync.rs"]
 mod sync;
 mod workspace;

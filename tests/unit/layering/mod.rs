@@ -177,6 +177,22 @@ fn the_code_map_says_the_same() {
     assert_eq!(rows.collect::<BTreeMap<_, _>>(), held);
 }
 
+/// Crates of the tests take rooms by their sources, each with all that it uses.
+#[test]
+fn crates_of_the_tests_have_every_room_that_theirs_use() {
+    let uses = all().uses();
+    for file in ["tests/fuzz/src/lib.rs", "tests/bench/instructions/src/main.rs"] {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let paths = text.lines().filter_map(|line| line.strip_prefix("#[path = \"")?.split_once("/src/"));
+        let taken: BTreeSet<&str> = paths.filter_map(|(_, path)| path.split(['/', '.']).next()).collect();
+        assert!(taken.contains("scan"), "{file}: {taken:?}");
+        for (module, others) in uses.iter().filter(|(module, _)| taken.contains(&*module[0])) {
+            let missing = others.iter().find(|other| !taken.contains(&*other[0]));
+            assert_eq!(missing, None, "{file} takes {}, not what it uses", module.join("::"));
+        }
+    }
+}
+
 /// Explains how to fix a difference between the list and the cycles found.
 fn assert_circles(found: &BTreeSet<BTreeSet<Vec<String>>>, listed: &[&[&str]]) {
     let found: BTreeSet<Vec<String>> =
