@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::engine::native;
-use crate::sidecar::git_gate;
+use crate::sidecar::{git_gate, host_service};
 use crate::{cli, holder, init, primitive, probe, session, sidecar, workspace};
 
 /// Runs this process' role.
@@ -36,6 +36,7 @@ pub fn main() -> ExitCode {
         Some(init::build_check::ROLE) => ended(init::build_check::run(&rest)),
         Some(init::files::ROLE) => ended(init::files::run(&rest)),
         Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
+        Some(host_service::ROLE) => inside(false, host_service::relay()),
         Some(git_gate::PIPE) => ended(private().and_then(|()| git_gate::pipe())),
         Some(init::ENTER) => ended(init::enter(&rest)),
         Some("ctl") => inside(false, init::bridge()),

@@ -12,6 +12,7 @@
 //! | egress, for a prover beside a paused agent | 127.0.0.3:8888, in the prover's container | | |
 //! | init, until the release | `/run/bottler/init` | | |
 //! | ctl, of each built-in sidecar | not seen | `/run/bottler-ctl/socket` | |
+//! | egress, for the holder's channel to services of the user's machine | not seen | `/run/bottler-ctl/host-services` | |
 //! | another built-in sidecar, the `n`-th that serves the agent | init at 127.0.3.`n`, its own port | `/run/bottler-service/socket` | its own port |
 //! | egress, for a sidecar that goes out through it | not seen | `/run/bottler-pairs/<n>/egress`; there at `/run/bottler-pairs/1/egress` | |
 //! | such a sidecar, for egress | not seen | `/run/bottler-pairs/1/sidecar`; in egress' at `/run/bottler-pairs/<n>/sidecar` | |
@@ -128,6 +129,8 @@ pub mod sidecar {
     pub const CTL_DIR: &str = "/run/bottler-ctl";
     /// That socket.
     pub const CTL_SOCKET: &str = "socket";
+    /// The socket beside it by which egress reaches services of the user's machine.
+    pub const HOST_SOCKET: &str = "host-services";
 }
 
 /// The volume that egress shares with one sidecar that goes out through it: the sockets of both directions.

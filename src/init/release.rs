@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWriteExt};
+use tokio::io::AsyncRead;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
 use super::{place, program};
 use crate::layout::agent::{BUNDLE_DIR, BUNDLE_FILE, CA_FILE, ENV_FILE, JAVA_STORE, OWN_BUNDLE, RUN_DIR};
 use crate::probe::{ProbeResult, Targets, passed};
+use crate::sidecar::stdio;
 use crate::wire::{Reader, send};
 
 /// Maximum size of a message, in bytes: a prompt and some files.
@@ -159,17 +160,8 @@ fn write(path: &str, content: impl AsRef<[u8]>, mode: u32) -> anyhow::Result<()>
 /// Init does not listen, or a stream breaks.
 pub async fn bridge() -> anyhow::Result<()> {
     let stream = timeout(APPEAR, appear()).await.context("init does not listen")?;
-    let (mut from, mut to) = stream.into_split();
-    let sent = async {
-        tokio::io::copy(&mut tokio::io::stdin(), &mut to).await?;
-        to.shutdown().await
-    };
-    let received = async { tokio::io::copy(&mut from, &mut tokio::io::stdout()).await.map(drop) };
-    tokio::select! {
-        // The response to a release is the last message; the holder keeps its end open until then.
-        done = received => Ok(done?),
-        Err(error) = sent => Err(error.into()),
-    }
+    // The response to a release is the last message; the holder keeps its end open until then.
+    stdio::join(stream).await
 }
 
 /// Init binds its socket within a millisecond of its start, long before an exec connects; otherwise this retries.

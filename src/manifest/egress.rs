@@ -162,6 +162,7 @@ impl EgressSection {
             allow: self.allow,
             deny: self.deny,
             tcp: self.tcp,
+            host_services: Vec::new(),
             ip_allow: self.ip_allow,
             roots,
             dlp,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::cred_proxy::CredProxySection;
 use super::{CredentialSection, EgressSection, GitGateSection, GitSection, Size, SuperviseSection, credential, git};
 use crate::credential::Limits;
+use crate::policy::HostService;
 
 /// The user's `bottler.yaml`, or a file that is named on the command line.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -95,6 +96,9 @@ pub struct BottleSection {
     pub keep: Option<Keep>,
     /// What may leave.
     pub egress: Option<EgressSection>,
+    /// Services of this machine's loopback interface, as a local model server: the agent reaches each under its name.
+    #[serde(default, deserialize_with = "host_services")]
+    pub host_services: Vec<HostService>,
     /// A sidecar with routes to hosts, each with a credential.
     pub cred_proxy: Option<CredProxySection>,
     /// Repositories that the agent fetches from and pushes to: a gate inspects every push.
@@ -104,6 +108,13 @@ pub struct BottleSection {
     pub git_gate: Option<GitGateSection>,
     /// Whether the agent may ask the operator for what its bottle does not allow.
     pub supervise: Option<SuperviseSection>,
+}
+
+/// Reads and checks the list.
+fn host_services<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HostService>, D::Error> {
+    let services = Vec::<HostService>::deserialize(from)?;
+    HostService::check_all(&services).map_err(|why| serde::de::Error::custom(format!("host_services: {why}")))?;
+    Ok(services)
 }
 
 /// How an image is built.

@@ -30,7 +30,7 @@ pub struct Policy {
     pub ip_allow: Vec<IpNet>,
     /// Addresses of the engine's host, which are never allowed.
     pub own_host: Vec<IpAddr>,
-    /// The bottle's own sidecars by name. They need no public address, and are reached only by name.
+    /// The bottle's own sidecars and services of the user's machine by name. They are reached only by name.
     pub sidecars: BTreeMap<String, Sibling>,
     /// Repositories behind the git gate.
     pub git: GitAccess,
@@ -41,7 +41,7 @@ pub struct Policy {
 pub enum Destination {
     /// None: egress responds itself.
     Canary,
-    /// A sidecar of the bottle.
+    /// A sidecar of the bottle, or a service of the user's machine.
     Sidecar(Sibling),
     /// None yet: TLS is taken off, and each request inside is judged.
     Inside,
@@ -52,11 +52,10 @@ pub enum Destination {
 }
 
 impl Policy {
-    /// Whether the user allows an address that is not public. This host, metadata services and translated addresses are
-    /// never allowed.
+    /// Whether the user allows an address that is not public. Metadata services and translated addresses are never allowed.
     fn allows_private(&self, address: IpAddr, class: Class) -> bool {
         let may_be = matches!(class, Class::Private | Class::Shared | Class::Reserved);
-        may_be && !self.own_host.contains(&address) && self.ip_allow.iter().any(|range| range.contains(&address))
+        may_be && self.ip_allow.iter().any(|range| range.contains(&address))
     }
 
     /// The action for a secret in a request, if matching entries set it: the strictest of them.
@@ -146,6 +145,14 @@ pub enum Reason {
         /// The class of the address.
         class: Class,
     },
+    /// The address, or one that the name resolves to, is this host's.
+    #[error("{}", of_this_host(host, *address))]
+    AddressOfHost {
+        /// The requested host.
+        host: Host,
+        /// The address that was decisive.
+        address: IpAddr,
+    },
     /// A name of this host or of a metadata service, wherever it resolves.
     #[error("{0} is a name of {1}")]
     NameNotPublic(Host, &'static str),
@@ -223,6 +230,13 @@ fn not_public(host: &Host, address: IpAddr, class: Class) -> String {
     }
 }
 
+fn of_this_host(host: &Host, address: IpAddr) -> String {
+    match host {
+        Host::Name(name) => format!("{name} resolves to {address}, an address of this host"),
+        literal => format!("{literal} is an address of this host"),
+    }
+}
+
 impl From<DecodeError> for Reason {
     fn from(error: DecodeError) -> Self {
         match error {
@@ -239,7 +253,9 @@ impl Reason {
             Self::HostNotAllowed(_) => "host_not_allowed",
             Self::Denied(..) => "denied",
             Self::PortNotAllowed(..) => "port_not_allowed",
-            Self::AddressNotPublic { .. } | Self::NameNotPublic(..) => "address_not_public",
+            Self::AddressNotPublic { .. } | Self::AddressOfHost { .. } | Self::NameNotPublic(..) => {
+                "address_not_public"
+            }
             Self::NameUnresolved(..) => "name_unresolved",
             Self::BadHost(_) => "bad_host",
             Self::BadRequest(_) => "bad_request",
@@ -288,7 +304,9 @@ impl Reason {
             Self::AddressNotPublic { .. } => {
                 "private addresses are refused; run the service as a sidecar, or allow its range with --allow-ip"
             }
-            Self::NameNotPublic(..) => "run the service as a sidecar",
+            Self::AddressOfHost { .. } | Self::NameNotPublic(..) => {
+                "declare the service in host_services of the bottle, or run it as a sidecar"
+            }
             Self::NameUnresolved(..) => "check the spelling of the host",
             Self::BadHost(_) => "use a host name or an address",
             Self::BadRequest(_) => "send CONNECT host:port, or an absolute http:// URL",
@@ -405,10 +423,10 @@ fn authorize_method(policy: &Policy, intent: &Intent) -> Decision {
             return Decision::Allow(Destination::Canary);
         }
         if let Some(sibling) = policy.sidecars.get(name) {
-            return if sibling.port == intent.port {
-                Decision::Allow(Destination::Sidecar(sibling.clone()))
-            } else {
-                Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port))
+            return match check_denied(policy, intent) {
+                Err(reason) => Decision::Refuse(reason),
+                Ok(()) if sibling.port == intent.port => Decision::Allow(Destination::Sidecar(sibling.clone())),
+                Ok(()) => Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port)),
             };
         }
     }
@@ -420,16 +438,8 @@ fn authorize_method(policy: &Policy, intent: &Intent) -> Decision {
     if let Err(reason) = check_host(policy, &intent.host) {
         return Decision::Refuse(reason);
     }
-    let request = intent.request();
-    if let Some(entry) = policy.deny.iter().find(|entry| entry.matches(&intent.host, intent.port, request)) {
-        return Decision::Refuse(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
-    }
-    // A path that could bypass a denial is refused.
-    if let Some((_, path)) = request
-        && policy.deny.iter().any(|entry| entry.checks_paths(&intent.host, intent.port, request))
-        && let Some(unclear) = ambiguity(path)
-    {
-        return Decision::Refuse(PathError::Ambiguous(unclear).into());
+    if let Err(reason) = check_denied(policy, intent) {
+        return Decision::Refuse(reason);
     }
     let destination = Destination::Resolve(intent.host.clone(), intent.port);
     match git {
@@ -437,12 +447,28 @@ fn authorize_method(policy: &Policy, intent: &Intent) -> Decision {
         Some(GitRequest::Ssh | GitRequest::Upstream) => return Decision::Allow(destination),
         Some(GitRequest::Connect) | None => {}
     }
-    match allowed(policy, intent, request) {
+    match allowed(policy, intent, intent.request()) {
         Ok(()) => Decision::Allow(destination),
         Err(_) if git == Some(GitRequest::Connect) => Decision::Allow(Destination::Inside),
         Err(reason) if policy.mode == Mode::Audit && intent.form != Form::Tcp => Decision::Audit(destination, reason),
         Err(reason) => Decision::Refuse(reason),
     }
+}
+
+/// Refuses what the denylist has.
+fn check_denied(policy: &Policy, intent: &Intent) -> Result<(), Reason> {
+    let request = intent.request();
+    if let Some(entry) = policy.deny.iter().find(|entry| entry.matches(&intent.host, intent.port, request)) {
+        return Err(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
+    }
+    // A path that could bypass a denial is refused.
+    if let Some((_, path)) = request
+        && policy.deny.iter().any(|entry| entry.checks_paths(&intent.host, intent.port, request))
+        && let Some(unclear) = ambiguity(path)
+    {
+        return Err(PathError::Ambiguous(unclear).into());
+    }
+    Ok(())
 }
 
 fn allowed(policy: &Policy, intent: &Intent, request: Option<(&str, &str)>) -> Result<(), Reason> {
@@ -510,9 +536,12 @@ pub(super) fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
 /// Refuses a host if *one* of its addresses is not public: a name with both kinds is an attack or a mistake.
 ///
 /// # Errors
-/// [`Reason::AddressNotPublic`] with the first such address.
+/// [`Reason::AddressNotPublic`] or [`Reason::AddressOfHost`] with the first such address.
 pub fn check_addresses(policy: &Policy, host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
     for &address in addresses {
+        if policy.own_host.contains(&address.to_canonical()) {
+            return Err(Reason::AddressOfHost { host: host.clone(), address });
+        }
         let class = classify(address);
         if class != Class::Public && !policy.allows_private(address, class) {
             return Err(Reason::AddressNotPublic { host: host.clone(), address, class });

@@ -260,13 +260,13 @@ impl LivePolicy {
                 if spec.tcp != self.base.tcp {
                     return Err(ChangeError::Tcp);
                 }
-                let Self { base: EgressSpec { git, engine, image, .. }, .. } = self;
+                let Self { base: EgressSpec { git, engine, image, host_services, .. }, .. } = self;
                 if spec.engine != EgressEngine::default() && (spec.engine, &spec.image) != (*engine, image) {
                     return Err(ChangeError::Engine);
                 }
-                // The repositories are those of the launch: their gate has their keys.
-                let (git, image) = (git.clone(), image.clone());
-                next.base = EgressSpec { git, engine: *engine, image, ..(**spec).clone() };
+                // The repositories are those of the launch: their gate has their keys. So are the services of this machine.
+                let (git, image, host_services) = (git.clone(), image.clone(), host_services.clone());
+                next.base = EgressSpec { git, engine: *engine, image, host_services, ..(**spec).clone() };
                 next.base.check()?;
             }
             Change::Spent(id) => next.grants.retain(|grant| grant.id != *id),

@@ -5,6 +5,7 @@ mod authorize;
 mod credential;
 mod git;
 mod git_terms;
+mod host_service;
 mod intent;
 mod limits;
 mod live;
@@ -23,6 +24,7 @@ pub use authorize::{
 pub use credential::{Credentials, CredentialsError};
 pub use git::{GitAccess, GitEntry, GitError, GitRepository, GitRequest};
 pub use git_terms::{GitDelete, GitLfs, GitTerms, PROTECTED};
+pub use host_service::HostService;
 pub use intent::{Form, Intent};
 pub use limits::RequestLimits;
 pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, Scope};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::allow::MatchLevel;
 use super::{
     Allow, AllowSpec, AllowTable, Deny, DenySpec, EntryError, Form, GitAccess, GitEntry, GitError, GitRepository,
-    Intent, Mode, Policy, PresetTag, Rule, RuleError, Sibling, TcpTarget,
+    HostService, Intent, Mode, Policy, PresetTag, Rule, RuleError, Sibling, TcpTarget,
 };
 use crate::net::{Host, HostError};
 use crate::scan::{Action, Dlp};
@@ -35,6 +35,9 @@ pub struct EgressSpec {
     /// Destinations of plain TCP, as `host:port`: the agent finds them under their own names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tcp: Vec<String>,
+    /// Services of the user's machine, each under a name of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_services: Vec<HostService>,
     /// Private address ranges that the user means to reach, as CIDR.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<String>")]
@@ -130,6 +133,9 @@ pub enum SpecError {
         /// What is wrong with it.
         why: String,
     },
+    /// A service of the user's machine.
+    #[error("host_services: {0}")]
+    HostService(String),
     /// The proxy's address.
     #[error("upstream_proxy: {0:?} is not http://host:port or https://host:port")]
     Proxy(String),
@@ -158,6 +164,8 @@ impl EgressSpec {
     pub fn policy(&self, sidecars: BTreeMap<String, Sibling>) -> Result<Policy, SpecError> {
         let allow: Result<Vec<Allow>, _> = self.allow.iter().map(AllowSpec::read).collect();
         let deny: Result<Vec<Deny>, _> = self.deny.iter().map(DenySpec::read).collect();
+        let services = self.host_services.iter().map(|service| (service.name.clone(), service.clone().into()));
+        let sidecars = services.chain(sidecars).collect();
         Ok(Policy {
             mode: self.mode,
             allow: allow.map_err(SpecError::Allow)?,
@@ -269,20 +277,28 @@ impl EgressSpec {
         self.allow.iter().find(fits)?.preset()
     }
 
-    /// Parses the TCP destinations, in order.
+    /// Parses the TCP destinations, in order; behind them the services of the user's machine, which are reached as such, too.
     ///
     /// # Errors
     /// One is not `host:port` or has a port that needs a gate, or there are too many.
     pub fn tcp_targets(&self) -> Result<Vec<TcpTarget>, SpecError> {
-        self.tcp
-            .iter()
-            .enumerate()
+        HostService::check_all(&self.host_services).map_err(SpecError::HostService)?;
+        let services: Vec<String> = self.host_services.iter().map(HostService::authority).collect();
+        let has_service = |host: &str| self.host_services.iter().any(|service| service.name == host);
+        let targets = self.tcp.iter().chain(&services).enumerate();
+        targets
             .map(|(index, entry)| {
-                let bad = |why: String| SpecError::Tcp { entry: entry.clone(), why };
+                let bad = |why: String| match self.tcp.get(index) {
+                    Some(_) => SpecError::Tcp { entry: entry.clone(), why },
+                    None => SpecError::HostService(format!("{entry:?}: {why}")),
+                };
                 if index == MAX_TCP {
                     return Err(bad(format!("there are {MAX_TCP} at most")));
                 }
                 let (host, port) = entry.rsplit_once(':').ok_or_else(|| bad("it is not host:port".into()))?;
+                if index < self.tcp.len() && has_service(host) {
+                    return Err(bad("a service of host_services has this name".into()));
+                }
                 let host = Host::parse(host).map_err(|error: HostError| bad(error.to_string()))?;
                 let port = port.parse().ok().filter(|&port| port > 0);
                 let port = port.ok_or_else(|| bad("the port is not a number from 1 to 65535".into()))?;

@@ -5,6 +5,9 @@ use std::ops::Range;
 
 use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
 
+use super::inner::unescape;
+use super::scanner::MAX_DEPTH;
+
 /// Shorter values occur in ordinary text and are not searched for, in bytes.
 pub const MIN_SECRET: usize = 8;
 /// Maximum number of secrets.
@@ -63,7 +66,7 @@ impl ExactMatcher {
         let written = long.flat_map(|secret| written(secret));
         let mut all: Vec<(Vec<u8>, Reverse<bool>)> = written
             .flat_map(|text| {
-                let plain = plain(&text).into_iter().map(|form| (form, Reverse(true)));
+                let plain = plain(&text).into_iter().chain(resolved(&text)).map(|form| (form, Reverse(true)));
                 plain.chain(encoded(&text).into_iter().map(|form| (form, Reverse(false)))).collect::<Vec<_>>()
             })
             .collect();
@@ -275,6 +278,24 @@ fn plain(secret: &str) -> Vec<Vec<u8>> {
     let units = || secret.encode_utf16();
     forms.push(units().flat_map(|unit| format!("\\u{unit:04x}").into_bytes()).collect());
     forms.push(units().flat_map(|unit| format!("\\u{unit:04X}").into_bytes()).collect());
+    forms
+}
+
+/// What the escapes' removal makes of a secret that has `%` escapes itself: JSON escapes and those of URLs are removed
+/// together, so the secret's own go with the first layer of JSON around it.
+fn resolved(secret: &str) -> Vec<Vec<u8>> {
+    if !secret.contains('%') {
+        return Vec::new();
+    }
+    let (mut forms, mut text) = (Vec::new(), secret.to_owned());
+    for depth in 1..=MAX_DEPTH {
+        let Ok(quoted) = serde_json::to_string(&text) else { break };
+        quoted[1..quoted.len() - 1].clone_into(&mut text);
+        let removed = (0..depth).fold(text.clone().into_bytes(), |text, _| unescape(&text).unwrap_or(text));
+        if removed != secret.as_bytes() && !forms.contains(&removed) {
+            forms.push(removed);
+        }
+    }
     forms
 }
 

@@ -200,7 +200,7 @@ fn lenient(run: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Resolves the `\\` escapes of JSON and the `%` escapes of URLs; `None` if there are none.
-fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut rest = bytes;
     let first = memchr::memchr2(b'\\', b'%', rest)?;
     let mut text = Vec::with_capacity(bytes.len());
@@ -250,13 +250,26 @@ pub(super) fn escaped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>
 
 /// Resolves the escape at the beginning; returns its length.
 fn percent(rest: &[u8], text: &mut Vec<u8>) -> usize {
-    let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
-    let byte = digit(1).zip(digit(2)).and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
+    let byte = percent_byte(rest);
     text.push(byte.unwrap_or(b'%'));
     if byte.is_some() { 3 } else { 1 }
 }
 
+/// The byte of the `%` escape at the beginning.
+fn percent_byte(rest: &[u8]) -> Option<u8> {
+    let &[b'%', high, low, ..] = rest else { return None };
+    let (high, low) = (char::from(high).to_digit(16)?, char::from(low).to_digit(16)?);
+    u8::try_from(high * 16 + low).ok()
+}
+
+/// The same. An escape of JSON that has escapes of URLs in it stays until those are resolved: a reader that resolves them
+/// in the other order finds no JSON.
 fn backslash(rest: &[u8], text: &mut Vec<u8>) -> usize {
+    let length = if rest.get(1) == Some(&b'u') { 6 } else { 2 };
+    if (1..length).any(|at| rest.get(at..).and_then(percent_byte).is_some()) {
+        text.push(b'\\');
+        return 1;
+    }
     let unit = || {
         let digits = std::str::from_utf8(rest.get(2..6)?).ok()?;
         char::from_u32(u32::from_str_radix(digits, 16).ok()?)
@@ -296,6 +309,11 @@ mod tests {
         };
         assert_eq!(texts(r"\u0067hp\/x"), ["ghp/x"]);
         assert_eq!(texts("a%67%68p"), ["aghp"]);
+        // Whichever of the two is resolved first.
+        for mixed in [r"\u00%36%37hp", r"\%750067hp", r"\u%30067hp", r"\u006%37hp", r"%5cu0067hp"] {
+            assert_eq!(texts(mixed), [r"\u0067hp"], "{mixed}");
+        }
+        assert_eq!(texts(r"%\u0036\u0037hp"), ["%67hp"]);
         assert_eq!(texts("x=aGVsbG8gd29ybGQsIHRoaXMgaXMgaXQ="), ["hello world, this is it"]);
         assert_eq!(texts("no escapes here"), Vec::<String>::new());
     }

@@ -23,7 +23,7 @@ use super::{example, inner};
 pub const PLACEHOLDER: &str = "placeholder";
 
 /// Maximum number of nested encodings.
-const MAX_DEPTH: usize = 6;
+pub(super) const MAX_DEPTH: usize = 6;
 /// The cost of a place of a known secret, in bytes.
 const PLACE_COST: usize = 256;
 /// The budget for a short text, in bytes.

@@ -257,3 +257,16 @@ fn the_documentation_says_how_many_formats_there_are() {
         assert!(page.contains(&formats), "not{formats}");
     }
 }
+
+#[test]
+fn promise_09_a_secret_with_escapes_of_its_own_is_found_in_json_in_json() {
+    for secret in [r"pass%41\word", r#"a"%5c%22"word"#, r"100%25\%5cu0067-word"] {
+        let (rules, actions) = (Arc::new(Rules::providers().unwrap()), Arc::new(Actions::new(&Dlp::default())));
+        let scanner = Scanner::new(&[secret.to_owned()], rules, actions);
+        let mut text = secret.to_owned();
+        for depth in 0..5 {
+            assert!(found(&scanner, text.as_bytes()).is_some(), "{depth}: {text}");
+            text = serde_json::to_string(&[text]).unwrap();
+        }
+    }
+}

@@ -10,6 +10,7 @@ pub mod dialer;
 pub mod egress;
 pub mod git_gate;
 mod hop_by_hop;
+pub mod host_service;
 mod listener;
 pub mod message;
 mod outward;

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::io::Stdin;
+use tokio::io::{AsyncWriteExt, Stdin};
+use tokio::net::UnixStream;
 
 use super::message::OutputLine;
 use crate::wire::{Reader, send_blocking};
@@ -32,6 +33,27 @@ static LINES_WRITTEN: AtomicU64 = AtomicU64::new(0);
 /// Continues the numbering after the last line of an earlier run of this container.
 pub(super) fn continue_after(n: u64) {
     LINES_WRITTEN.store(n, Ordering::Relaxed);
+}
+
+/// Connects the standard streams of an exec to a socket, until the socket's end.
+///
+/// # Errors
+/// A stream breaks.
+pub(crate) async fn join(stream: UnixStream) -> anyhow::Result<()> {
+    let (mut from, mut to) = stream.into_split();
+    let sent = async {
+        tokio::io::copy(&mut tokio::io::stdin(), &mut to).await?;
+        to.shutdown().await
+    };
+    let received = async { tokio::io::copy(&mut from, &mut tokio::io::stdout()).await.map(drop) };
+    tokio::pin!(sent, received);
+    tokio::select! {
+        done = &mut received => Ok(done?),
+        sent = &mut sent => {
+            sent?;
+            Ok(received.await?)
+        }
+    }
 }
 
 /// Writes one line. A missing reader does not stop the sidecar.

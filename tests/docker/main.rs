@@ -34,6 +34,8 @@ mod havoc;
 mod home;
 #[path = "../suites/home.rs"]
 mod home_kept;
+#[path = "../suites/host_services.rs"]
+mod host_services;
 mod images;
 mod masked;
 mod npm;

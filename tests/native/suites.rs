@@ -11,6 +11,8 @@ mod credentials_changed;
 mod git_gate;
 #[path = "../suites/home.rs"]
 mod home;
+#[path = "../suites/host_services.rs"]
+mod host_services;
 #[path = "../suites/probe.rs"]
 mod probe;
 #[path = "../suites/supervise.rs"]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::cli::failure::input;
 use crate::manifest::{Egress, EgressSection, text};
-use crate::policy::{AllowSpec, Connect, DenySpec, UpstreamProxy, expanded, is_preset};
+use crate::policy::{AllowSpec, Connect, DenySpec, HostService, UpstreamProxy, expanded, is_preset};
 use crate::session::Failure;
 
 /// What may leave.
@@ -22,6 +22,9 @@ pub(in crate::cli) struct EgressArgs {
     /// A destination of plain TCP, which the agent reaches under its own name; may be repeated
     #[arg(long, value_name = "HOST:PORT")]
     tcp: Vec<String>,
+    /// A service on this machine's loopback interface, which the agent reaches as `http://NAME:PORT`; may be repeated
+    #[arg(long, value_name = "NAME:PORT")]
+    host_service: Vec<String>,
     /// A private address range that allowed hosts may have, as CIDR; may be repeated
     #[arg(long, value_name = "CIDR")]
     allow_ip: Vec<ipnet::IpNet>,
@@ -49,6 +52,10 @@ impl EgressArgs {
         spec.allow.extend(allowed.map_err(|error| input(format!("--allow: {error}")))?);
         spec.deny.extend(self.deny.iter().cloned().map(DenySpec::Host));
         spec.tcp.extend(self.tcp.iter().cloned());
+        for service in &self.host_service {
+            let service = HostService::parse(service).map_err(|why| input(format!("--host-service: {why}")))?;
+            spec.host_services.push(service);
+        }
         spec.ip_allow.extend(&self.allow_ip);
         for path in &self.upstream_ca {
             spec.roots.push(text("the authorities", path).map_err(input)?);

@@ -11,7 +11,7 @@ use crate::cli::failure::input;
 use crate::plan::{
     ImagePlan, Isolation, Keep, LaunchPlan, OnRequest, SupervisePlan, WorkspaceMode, WorkspacePlan, supervise_url,
 };
-use crate::policy::{AllowSpec, AllowTable, EgressSpec, PresetTag};
+use crate::policy::{AllowSpec, AllowTable, EgressSpec, HostService, PresetTag};
 use crate::report::printable;
 use crate::session::Failure;
 use crate::workspace::{list, looks_secret, shown};
@@ -184,10 +184,11 @@ fn unread(plan: &LaunchPlan) -> Option<String> {
     let hosts: Vec<&str> = hosts.into_iter().collect();
     let sidecars = [plan.cred_proxy.as_ref().map(|_| "the routes of cred_proxy"), plan.git.as_ref().map(|_| "git")];
     let tcp = (!plan.egress.tcp.is_empty()).then_some("plain TCP");
+    let services = (!plan.egress.host_services.is_empty()).then_some("services of this host");
     let what: Vec<String> = (!hosts.is_empty())
         .then(|| some(&hosts))
         .into_iter()
-        .chain(sidecars.into_iter().flatten().chain(tcp).map(str::to_owned))
+        .chain(sidecars.into_iter().flatten().chain(tcp).chain(services).map(str::to_owned))
         .collect();
     (!what.is_empty()).then(|| what.join(", "))
 }
@@ -206,9 +207,13 @@ fn uninspected(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
     lines
 }
 
-/// Destinations of plain TCP.
-fn reached(plan: &LaunchPlan) -> Option<(&'static str, String)> {
-    (!plan.egress.tcp.is_empty()).then(|| ("tcp", plan.egress.tcp.join(", ")))
+/// Destinations of plain TCP, and services of this machine.
+fn reached(plan: &LaunchPlan) -> Vec<(&'static str, String)> {
+    let tcp = (!plan.egress.tcp.is_empty()).then(|| ("tcp", plan.egress.tcp.join(", ")));
+    let services: Vec<String> = plan.egress.host_services.iter().map(HostService::authority).collect();
+    let services =
+        (!services.is_empty()).then(|| ("this host", format!("{} on its loopback interface", services.join(", "))));
+    tcp.into_iter().chain(services).collect()
 }
 
 /// What the agent may reach.
@@ -301,6 +306,7 @@ pub(in crate::cli) fn is_worth_asking(plan: &LaunchPlan) -> bool {
         || !plan.agent.secret_env.is_empty()
         || !plan.credentials.is_empty()
         || !plan.egress.allow.is_empty()
-        || !plan.egress.tcp.is_empty();
+        || !plan.egress.tcp.is_empty()
+        || !plan.egress.host_services.is_empty();
     anything && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }

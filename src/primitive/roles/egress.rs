@@ -57,6 +57,7 @@ impl Profile for EgressProfile {
             own: vec![format!("{}:{}", context.name, loopback::EGRESS.port()), loopback::EGRESS.to_string()],
             sidecars: context.reachable.into_iter().map(|(name, address)| (name, address.into())).collect(),
             dialer: context.dials.then(|| PathBuf::from(layout::dialer::DIR).join(SOCKET)),
+            host_addresses: context.host_addresses,
             pairs: context.pairs,
             policy: context.policy.ok_or("there is no policy")?,
             proxy_credentials: context.proxy_credentials,

@@ -1,7 +1,7 @@
 //! The launcher's description of a role: resources, configuration, what it serves the agent, which updates it takes. Pure.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use serde_json::Value;
 
@@ -134,6 +134,8 @@ pub(in crate::primitive) struct Context<'a> {
     pub(in crate::primitive) policy: Option<EnforcedPolicy>,
     /// Whether it connects to destinations through a dialer.
     pub(in crate::primitive) dials: bool,
+    /// Addresses of the machine that this process runs on, for the role that connects to destinations.
+    pub(in crate::primitive) host_addresses: Vec<IpAddr>,
     /// The volumes that it shares with sidecars whose requests leave through it.
     pub(in crate::primitive) pairs: Vec<Pair>,
     /// How its requests leave, if through an egress.

@@ -8,9 +8,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::liveness;
 use super::secrets::renew;
 use super::sign::sign;
+use super::{host_service, liveness};
 use crate::policy::EnforcedPolicy;
 use crate::primitive::away::back;
 use crate::primitive::bottle::Bottle;
@@ -48,6 +48,7 @@ pub(in crate::primitive) async fn bring_up(
         let channel = Arc::new(ControlChannel::new(id, role, talk.input, n));
         bottle.channels.insert(name, channel.clone());
         hear(bottle, name, talk.lines, &channel);
+        host_service::keep_open(bottle, name, &channel);
         crate::task::spawn(liveness::look_after(bottle.clone(), name.to_owned(), channel));
     } else {
         crate::task::spawn(liveness::await_end(bottle.clone(), name.to_owned(), id.to_owned()));

@@ -3,6 +3,7 @@
 
 pub(super) mod approve;
 pub(super) mod bring_up;
+mod host_service;
 pub(super) mod liveness;
 mod pipelock;
 mod policy;

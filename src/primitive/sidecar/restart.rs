@@ -13,8 +13,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::bring_up::{come_up, hear, register};
-use super::liveness;
 use super::start::{READY, config};
+use super::{host_service, liveness};
 use crate::primitive::bottle::Bottle;
 use crate::primitive::channel::health::Health;
 use crate::primitive::event::Event;
@@ -52,6 +52,7 @@ async fn restart(bottle: &Arc<Bottle>, name: &str) -> Result<(), Failure> {
     let (_, read, talk) = come.map_err(|failure| failure.hint("try again, or end the bottle: `bottler stop`"))?;
     channel.reopen(talk.input, read).await;
     hear(bottle, name, talk.lines, &channel);
+    host_service::keep_open(bottle, name, &channel);
     // It has lost its registrations, and its own egress may not know it any more.
     let others = all.iter().filter_map(|other| other.inputs.as_ref());
     let registrations = others.filter_map(|inputs| inputs.registration());

@@ -1,7 +1,7 @@
 //! `sidecar_start`: starts a built-in sidecar, sends its configuration on standard input, and waits until it reports ready.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use super::bring_up::{bring_up, register};
 use super::pipelock;
 use crate::engine::labels::{Identity, Kind};
 use crate::engine::{ContainerSpec, HostNetwork, VolumeMount, VolumeSpec};
+use crate::host;
 use crate::layout::sidecar::{CTL_DIR, SERVICE_DIR, USER};
 use crate::layout::{self, EXECUTABLE, dialer, loopback, pair, supervise};
 use crate::policy::EgressSpec;
@@ -385,6 +386,15 @@ fn container(
     }
 }
 
+/// The addresses of this machine, which egress never connects to.
+fn host_addresses(egress: &str) -> Result<Vec<IpAddr>, Failure> {
+    let found = host::addresses().map_err(|error| {
+        let why = format!("sidecar_start {egress:?}: read the addresses of this machine, which stay closed: {error}");
+        Failure::new(Class::Operation, why)
+    })?;
+    Ok(found.into_iter().map(|(_, address)| address).collect())
+}
+
 /// A sidecar's configuration. If it is started `again`, it has the current policy and secrets.
 pub(in crate::primitive) async fn config(
     bottle: &Arc<Bottle>,
@@ -439,6 +449,7 @@ pub(in crate::primitive) async fn config(
         networks: &networks,
         policy,
         dials: inputs.dialer.is_some(),
+        host_addresses: if role.is_proxy { host_addresses(&options.name)? } else { Vec::new() },
         pairs: inputs.pairs.complete().await.iter().map(Pair::of_egress).collect(),
         outward,
         reachable: addresses,

@@ -26,11 +26,21 @@ use super::upstream_proxy::UpstreamProxy;
 use crate::net::Host;
 use crate::policy::{Connect, Destination, Endpoint, Policy, Reason, check_addresses, check_proxy};
 use crate::sidecar::dialer::{Connection, DIAL, Outside, tcp};
+use crate::sidecar::host_service::Channel;
+
+/// How egress connects.
+#[derive(Clone)]
+pub(super) struct Ways {
+    /// To the world.
+    pub(super) outside: Outside,
+    /// To services of the user's machine.
+    pub(super) host: Channel,
+}
 
 /// Connects to authorized destinations.
 #[derive(Clone)]
 pub(super) struct Connector {
-    outside: Outside,
+    ways: Ways,
     tls: TlsConnector,
     /// The same, offering HTTP/1.1 alone.
     tls_http1: TlsConnector,
@@ -42,7 +52,7 @@ pub(super) struct Connector {
 /// Addresses that passed the checks; nothing else is dialled.
 pub(super) struct Pinned {
     host: Host,
-    outside: Outside,
+    ways: Ways,
     targets: Vec<Target>,
     /// The upstream proxy that these addresses belong to, and the destination as it is named to the proxy.
     proxy: Option<(Arc<UpstreamProxy>, String)>,
@@ -51,7 +61,7 @@ pub(super) struct Pinned {
 
 /// An address to dial.
 enum Target {
-    /// One of the bottle's own sidecars.
+    /// One of the bottle's own sidecars, or a service of the user's machine.
     Sidecar(Endpoint),
     /// An address outside.
     Outside(SocketAddr),
@@ -63,7 +73,7 @@ impl Connector {
         policy: &Policy,
         roots: &[String],
         proxy: Option<Arc<UpstreamProxy>>,
-        outside: Outside,
+        ways: Ways,
         provider: Arc<CryptoProvider>,
     ) -> anyhow::Result<Self> {
         let mut store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
@@ -78,7 +88,7 @@ impl Connector {
         let mut http1 = config.clone();
         http1.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, tls_http1) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(http1)));
-        Ok(Self { outside, tls, tls_http1, policy: Arc::new(of_connections(policy)), proxy })
+        Ok(Self { ways, tls, tls_http1, policy: Arc::new(of_connections(policy)), proxy })
     }
 
     /// The same for another policy.
@@ -117,7 +127,7 @@ impl Connector {
     pub(super) async fn pin(&self, host: &Host, destination: Destination) -> Result<Option<Pinned>, Reason> {
         let pinned = |targets, proxy| Pinned {
             host: host.clone(),
-            outside: self.outside.clone(),
+            ways: self.ways.clone(),
             targets,
             proxy,
             tls: self.tls_http1.clone(),
@@ -164,7 +174,7 @@ impl Connector {
     }
 
     async fn resolve(&self, host: &Host) -> Result<Vec<IpAddr>, Reason> {
-        self.outside.resolve(host).await.map_err(|why| Reason::NameUnresolved(host.clone(), why))
+        self.ways.outside.resolve(host).await.map_err(|why| Reason::NameUnresolved(host.clone(), why))
     }
 
     /// Connects to the origin of a URL that was built from an authorized intent.
@@ -201,14 +211,15 @@ fn targets(addresses: Vec<IpAddr>, port: u16) -> Vec<Target> {
 }
 
 /// Opens a connection.
-async fn open(target: &Target, outside: &Outside) -> Result<Connection, String> {
+async fn open(target: &Target, ways: &Ways) -> Result<Connection, String> {
     match target {
-        Target::Outside(address) => outside.connect(*address).await,
+        Target::Outside(address) => ways.outside.connect(*address).await,
         Target::Sidecar(Endpoint::Address(address)) => Ok(Box::new(tcp(*address).await?)),
         Target::Sidecar(Endpoint::Socket(path)) => {
             let stream = UnixStream::connect(path).await.map_err(|error| error.kind().to_string())?;
             Ok(Box::new(stream))
         }
+        Target::Sidecar(Endpoint::HostService(service)) => ways.host.connect(service).await,
     }
 }
 
@@ -243,7 +254,7 @@ impl Pinned {
     async fn connect(&self) -> Result<Connection, Reason> {
         let mut last = String::from("no addresses");
         for target in &self.targets {
-            match timeout(DIAL, open(target, &self.outside)).await {
+            match timeout(DIAL, open(target, &self.ways)).await {
                 Ok(Ok(stream)) => {
                     return match &self.proxy {
                         Some((proxy, _)) if proxy.tls => Ok(Box::new(secure(&self.tls, &proxy.host, stream).await?)),

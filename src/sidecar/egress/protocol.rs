@@ -1,6 +1,7 @@
 //! The messages on egress' standard streams and its command socket.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Config {
     /// The socket of the dialer, if egress has one; the network of its own container leads nowhere then.
     #[serde(default)]
     pub dialer: Option<PathBuf>,
+    /// Addresses of the user's machine, which are never allowed.
+    #[serde(default)]
+    pub host_addresses: Vec<IpAddr>,
     /// The volumes that egress shares with sidecars.
     #[serde(default)]
     pub pairs: Vec<Pair>,
@@ -64,6 +68,7 @@ impl Config {
             own: Vec::new(),
             sidecars: BTreeMap::new(),
             dialer: None,
+            host_addresses: Vec::new(),
             pairs: Vec::new(),
             supervised: false,
             pipelock: None,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::connect::Ways;
 use super::pipelock::{self, Pipelock};
 use super::{
     Ask, Config, Egress, InsideAddresses, Notice, ROLE, Ready, Stats, Update, capacity, memory, serve, tcp_port,
@@ -15,6 +16,7 @@ use crate::layout::pipelock::DIR as PIPELOCK_DIR;
 use crate::layout::sidecar::{SERVICE_DIR, SOCKET};
 use crate::sidecar::audit::Log;
 use crate::sidecar::dialer::{Outside, Resolver};
+use crate::sidecar::host_service::Channel;
 use crate::sidecar::listener::Listener;
 use crate::sidecar::role::Role;
 
@@ -47,7 +49,10 @@ impl Role for Egress {
             }
             None => None,
         };
-        let egress = Arc::new(Egress::inspected(&config, outside, capacity::TIMEOUTS, log, pipelock)?);
+        let has_services = !config.policy.spec.host_services.is_empty();
+        let host = if has_services { Channel::listen()? } else { Channel::closed() };
+        let ways = Ways { outside, host };
+        let egress = Arc::new(Egress::inspected(&config, ways, capacity::TIMEOUTS, log, pipelock)?);
         let permits = serve::agent_permits();
         let folder = Path::new(at.unwrap_or(SERVICE_DIR));
         let targets = egress.snapshot().policy.tcp.len();

@@ -2,12 +2,14 @@
 //! snapshot that was active when they began.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};
 
 use tokio::sync::watch;
 
 use super::ca::{Authority, CaKeyPair};
 use super::client::Client;
+use super::connect::Ways;
 use super::pipelock::Pipelock;
 use super::protocol::{Config, Notice, Pair, Registration};
 use super::refusal::Refusal;
@@ -19,7 +21,6 @@ use crate::policy::{
 };
 use crate::scan::{KnownSecret, PLACEHOLDER, Passed, Scanner, Warn};
 use crate::sidecar::audit::Log;
-use crate::sidecar::dialer::Outside;
 use crate::sidecar::run::notify;
 use crate::sync::lock;
 
@@ -37,7 +38,9 @@ pub struct Egress {
     pub(super) sidecars: Arc<Mutex<BTreeMap<String, Sibling>>>,
     pub(super) pairs: Vec<Pair>,
     pub(super) proxy_credentials: Option<String>,
-    pub(super) outside: Outside,
+    pub(super) ways: Ways,
+    /// Addresses of the user's machine.
+    host_addresses: Arc<[IpAddr]>,
     pub(super) provider: Arc<rustls::crypto::CryptoProvider>,
     pub(super) authority: Arc<Authority>,
     /// The active snapshots. A request keeps the one that was active when it began.
@@ -60,14 +63,14 @@ pub struct Egress {
 impl Egress {
     /// The service without Pipelock.
     #[cfg(test)]
-    pub(super) fn new(config: &Config, outside: Outside, times: capacity::Timeouts) -> anyhow::Result<Self> {
-        Self::inspected(config, outside, times, Log::new(super::ROLE, &config.bottle), None)
+    pub(super) fn new(config: &Config, ways: Ways, times: capacity::Timeouts) -> anyhow::Result<Self> {
+        Self::inspected(config, ways, times, Log::new(super::ROLE, &config.bottle), None)
     }
 
     /// The service, with Pipelock behind it if there is one.
     pub(super) fn inspected(
         config: &Config,
-        outside: Outside,
+        ways: Ways,
         times: capacity::Timeouts,
         log: Log,
         pipelock: Option<Arc<Pipelock>>,
@@ -78,7 +81,8 @@ impl Egress {
         let inputs = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: credentials.as_deref(),
-            outside: &outside,
+            ways: &ways,
+            host_addresses: &config.host_addresses,
             provider: &provider,
             inspector: pipelock.as_ref().map(|pipelock| pipelock.inspector()),
         };
@@ -95,7 +99,8 @@ impl Egress {
             sidecars: Arc::new(Mutex::new(sidecars)),
             pairs: config.pairs.clone(),
             proxy_credentials: credentials,
-            outside,
+            ways,
+            host_addresses: config.host_addresses.as_slice().into(),
             provider,
             snapshots: watch::Sender::new(Snapshots::new(snapshot, None)),
             spent: Arc::default(),
@@ -181,10 +186,15 @@ impl Egress {
         let inputs = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: self.proxy_credentials.as_deref(),
-            outside: &self.outside,
+            ways: &self.ways,
+            host_addresses: &self.host_addresses,
             provider: &self.provider,
             inspector: self.pipelock.as_ref().map(|pipelock| pipelock.inspector()),
         };
+        anyhow::ensure!(
+            policy.spec.host_services == before.spec.host_services,
+            "host_services: these are fixed at the launch, as destinations of plain TCP are"
+        );
         let fresh = Snapshot::new(policy, &before.secrets, &inputs, Some(&before))?.with_credentials_of(&before);
         fresh.credentials.check_tunnels(&fresh.policy)?;
         // Grants may have been used meanwhile.

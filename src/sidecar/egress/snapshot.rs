@@ -13,7 +13,7 @@ use rustls::crypto::CryptoProvider;
 use super::bodies::Body;
 use super::capacity::REQUESTS;
 use super::client::Client;
-use super::connect::Connector;
+use super::connect::{Connector, Ways};
 use super::upstream_proxy::UpstreamProxy;
 use crate::credential::Credential;
 use crate::host;
@@ -23,7 +23,6 @@ use crate::policy::{
     Rule, Sibling,
 };
 use crate::scan::{Action, Actions, Direction, KnownSecret, RequestTarget, Rules, Scanner, Warn};
-use crate::sidecar::dialer::Outside;
 
 /// How long an idle connection to a destination is kept, and how many for each.
 const IDLE: Duration = Duration::from_mins(1);
@@ -59,7 +58,9 @@ pub(super) struct Snapshot {
 pub(super) struct Inputs<'a> {
     pub(super) sidecars: &'a BTreeMap<String, Sibling>,
     pub(super) credentials: Option<&'a str>,
-    pub(super) outside: &'a Outside,
+    pub(super) ways: &'a Ways,
+    /// Addresses of the user's machine.
+    pub(super) host_addresses: &'a [IpAddr],
     pub(super) provider: &'a Arc<CryptoProvider>,
     /// What inspects the agent's requests behind egress.
     pub(super) inspector: Option<&'a Inspector>,
@@ -85,13 +86,14 @@ impl Snapshot {
         let EnforcedPolicy { generation, spec, once, limits } = enforced.clone();
         let once: Result<Vec<(u64, Allow)>, EntryError> =
             once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
-        let policy = Policy { own_host: own_host(), once: once?, ..spec.policy(inputs.sidecars.clone())? };
+        let own_host = own_host().into_iter().chain(inputs.host_addresses.iter().copied()).collect();
+        let policy = Policy { own_host, once: once?, ..spec.policy(inputs.sidecars.clone())? };
         let policy = Arc::new(policy);
         let kept = previous.and_then(|previous| previous.connections(&spec, &policy));
         let (connector, client) = if let Some(kept) = kept {
             kept
         } else {
-            let (outside, provider) = (inputs.outside.clone(), inputs.provider.clone());
+            let (ways, provider) = (inputs.ways.clone(), inputs.provider.clone());
             let mut roots = spec.roots.clone();
             let proxy = match inputs.inspector {
                 Some(inspector) => {
@@ -100,7 +102,7 @@ impl Snapshot {
                 }
                 None => UpstreamProxy::read(&spec, inputs.credentials)?,
             };
-            connections(Connector::new(&policy, &roots, proxy.map(Arc::new), outside, provider)?)
+            connections(Connector::new(&policy, &roots, proxy.map(Arc::new), ways, provider)?)
         };
         let rules = |direction| Rules::with(&spec.dlp.rules, direction).map(Arc::new);
         let actions = Arc::new(Actions::new(&spec.dlp));

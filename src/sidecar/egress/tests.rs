@@ -9,12 +9,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
 use super::capacity::{TIMEOUTS, Timeouts};
+use super::connect::Ways;
 use super::connection_permit::ConnectionPermit;
 use super::{Config, Egress, Pair, Registration, http};
 use crate::net::Host;
 use crate::policy::{AllowSpec, Decision, EgressSpec, EnforcedPolicy, Form, Intent, Reason, authorize};
 use crate::scan::KnownSecret;
 use crate::sidecar::dialer::{Outside, Resolver};
+use crate::sidecar::host_service::Channel;
 
 /// The time limit for one request.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -35,7 +37,8 @@ pub(super) fn new_egress(config: &Config) -> Arc<Egress> {
 
 /// The same, with other timeouts.
 pub(super) fn new_egress_with(config: &Config, times: Timeouts) -> Arc<Egress> {
-    Arc::new(Egress::new(config, Outside::Network(Resolver::none()), times).unwrap())
+    let ways = Ways { outside: Outside::Network(Resolver::none()), host: Channel::closed() };
+    Arc::new(Egress::new(config, ways, times).unwrap())
 }
 
 /// Sends bytes and reads until egress closes the connection.

@@ -28,6 +28,8 @@ pub struct Load {
     pub quick: bool,
     /// Whether it is so slow that fewer bytes tell as much.
     pub slow: bool,
+    /// The most that goes in one request, in MiB, if there is such a bound.
+    pub largest: Option<usize>,
     pub way: Way,
 }
 
@@ -174,24 +176,30 @@ impl Load {
     /// Megabytes per second, there and back.
     async fn bytes(&self, count: usize) -> (f64, f64) {
         let piece = vec![b'u'; 1 << 20];
+        // In one request, or in as many as the way needs.
+        let (each, times) = self.largest.map_or((count, 1), |each| (each, count / each));
         let megabytes = f64::from(u32::try_from(count).unwrap()) * 1.048_576;
         let mut stream = self.connect().await;
         let (before, header) = self.words();
         let began = Instant::now();
         let head =
-            format!("POST {before}/up HTTP/1.1\r\nHost: {HOST}\r\n{header}Content-Length: {}\r\n\r\n", count << 20);
-        stream.write_all(head.as_bytes()).await.unwrap();
-        for _ in 0..count {
-            stream.write_all(&piece).await.unwrap();
+            format!("POST {before}/up HTTP/1.1\r\nHost: {HOST}\r\n{header}Content-Length: {}\r\n\r\n", each << 20);
+        for _ in 0..times {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            for _ in 0..each {
+                stream.write_all(&piece).await.unwrap();
+            }
+            stream.flush().await.unwrap();
+            answer(&mut stream).await;
         }
-        stream.flush().await.unwrap();
-        answer(&mut stream).await;
         let up = megabytes / began.elapsed().as_secs_f64();
         let began = Instant::now();
-        let head = format!("GET {before}/down/{count} HTTP/1.1\r\nHost: {HOST}\r\n{header}\r\n");
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.flush().await.unwrap();
-        answer(&mut stream).await;
+        let head = format!("GET {before}/down/{each} HTTP/1.1\r\nHost: {HOST}\r\n{header}\r\n");
+        for _ in 0..times {
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.flush().await.unwrap();
+            answer(&mut stream).await;
+        }
         (up, megabytes / began.elapsed().as_secs_f64())
     }
 

@@ -41,6 +41,11 @@ struct Fields {
     config_hash: String,
 }
 
+/// Whether an answer of its `/health` says that it is healthy.
+pub(super) fn says_healthy(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|health| health["status"] == "healthy")
+}
+
 /// Reads a line. `sidecar` and `bottle` are those of the event.
 pub(super) fn read(line: &str, sidecar: &str, bottle: &str) -> LogLine {
     let Ok(fields) = serde_json::from_str::<Fields>(line) else { return LogLine::Nothing };
@@ -113,6 +118,23 @@ mod tests {
         let LogLine::Decision(details) = read(&line.to_string(), "egress", "b") else { return None };
         let Details { decision, code, destination, reason, .. } = *details;
         Some((decision, code, destination, reason))
+    }
+
+    /// What version 2.3 answers, without times and versions; and others.
+    #[test]
+    fn its_answer_about_its_health_is_read() {
+        let answered = json!({
+            "status": "healthy", "mode": "strict", "dlp_patterns": 48, "response_scan_enabled": true,
+            "git_protection_enabled": false, "rate_limit_enabled": true, "forward_proxy_enabled": true,
+            "websocket_proxy_enabled": false, "request_body_scan_enabled": true, "tls_interception_enabled": true,
+            "kill_switch_active": false,
+        });
+        assert!(says_healthy(answered.to_string().as_bytes()));
+        for other in
+            ["", "healthy", "[]", r#"{"status": "degraded"}"#, r#"{"status": true}"#, r#"{"state": "healthy"}"#]
+        {
+            assert!(!says_healthy(other.as_bytes()), "{other}");
+        }
     }
 
     /// The fields that version 2.3 wrote for these requests, without times, addresses and numbers.

@@ -19,7 +19,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::log::{LogLine, read};
+use super::log::{LogLine, read, says_healthy};
 use crate::layout::pipelock as layout;
 use crate::sidecar::audit::Log;
 use crate::sidecar::egress::ROLE;
@@ -193,8 +193,7 @@ async fn is_healthy() -> bool {
         let ok = response.status() == StatusCode::OK;
         let body =
             Limited::new(response.into_body(), MAX_LINE).collect().await.map_err(|error| anyhow::anyhow!(error))?;
-        let health: serde_json::Value = serde_json::from_slice(&body.to_bytes())?;
-        anyhow::Ok(ok && health["status"] == "healthy")
+        anyhow::Ok(ok && says_healthy(&body.to_bytes()))
     };
     timeout(READY, ask).await.is_ok_and(|healthy| healthy.unwrap_or(false))
 }

