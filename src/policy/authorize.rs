@@ -200,6 +200,9 @@ pub enum Reason {
     /// A placeholder where no credential stands: it is sent as it is.
     #[error("the request holds the placeholder of a credential in its {0}, where it is not replaced")]
     PlaceholderPassed(&'static str),
+    /// What inspects requests behind egress refuses this one, in its own words.
+    #[error("Pipelock refuses it: {0}")]
+    Inspector(String),
     /// The body cannot be decoded, so it cannot be scanned.
     #[error("the body cannot be inspected: {0}")]
     NotDecoded(DecodeError),
@@ -272,6 +275,7 @@ impl Reason {
             Self::Credential(Violation::NotSigned { .. }) => "not_signed",
             Self::CookiesLeftOut(_) => "cookies_left_out",
             Self::PlaceholderPassed(_) => "placeholder_passed",
+            Self::Inspector(_) => "pipelock_refused",
             Self::NotDecoded(_) => "not_decoded",
             Self::TooMuchWork(_) => "too_much_work",
             Self::Busy => "busy",
@@ -337,6 +341,10 @@ impl Reason {
             }
             Self::SecretMasked(_) | Self::CookiesLeftOut(_) | Self::PlaceholderPassed(_) => {
                 "this is only for information"
+            }
+            Self::Inspector(_) => {
+                "take what it names out of the request; where Pipelock shall not look, set `scan: off` in the host's \
+                 egress.allow entry, before the launch"
             }
             Self::NotDecoded(_) => {
                 "send the body unencoded, or well-formed with gzip, deflate, br or zstd, and at most 8 MiB"

@@ -8,9 +8,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::allow::MatchLevel;
 use super::authorize::check_host;
-use super::{AllowSpec, DenySpec, EgressEngine, EgressSpec, EntryError, Policy, RequestLimits, SpecError};
+use super::{
+    Allow, AllowSpec, DenySpec, EgressEngine, EgressSpec, EntryError, HostService, Policy, RequestLimits, SpecError,
+};
 use crate::credential::Limits;
+use crate::net::Host;
 
 /// Maximum number of grants, and of denials, of one bottle.
 const MAX_ENTRIES: usize = 256;
@@ -312,7 +316,11 @@ impl LivePolicy {
         // A lasting grant removes the operator's denial of exactly the same. A temporary grant, or one for one request,
         // does not: nothing would restore the denial.
         let takes_back = matches!(scope, Scope::Bottle | Scope::Always);
+        let denials = self.denials.len();
         self.denials.retain(|denial| !(takes_back && denial.deny.read().is_ok_and(|deny| deny.matches_exactly(&read))));
+        if self.denials.len() == denials {
+            self.check_service(&read)?;
+        }
         for denial in self.base.deny.iter().chain(self.denials.iter().map(|denial| &denial.deny)) {
             if denial.read()?.covers(&read) {
                 return Err(ChangeError::Denied { host: entry.host().to_owned(), by: denial.host().to_owned() });
@@ -332,6 +340,18 @@ impl LivePolicy {
         self.grants.push(Grant { id: self.next, allow: entry.clone(), scope });
         self.next += 1;
         Ok(())
+    }
+
+    /// Refuses an entry for another port of a service of the user's machine.
+    fn check_service(&self, entry: &Allow) -> Result<(), ChangeError> {
+        let named = |service: &&HostService| entry.single_host().is_some_and(|host| host.to_string() == service.name);
+        let Some(service) = self.base.host_services.iter().find(named) else { return Ok(()) };
+        let host = Host::Name(service.name.clone());
+        if entry.match_level(&host, service.port, None) > MatchLevel::Host {
+            return Ok(());
+        }
+        let why = format!("it is a service of this machine, at port {} alone, as host_services says", service.port);
+        Err(ChangeError::NoEffect(service.name.clone(), why))
     }
 
     fn deny(&mut self, entry: &DenySpec, until: Option<u64>, now: u64) -> Result<(), ChangeError> {
@@ -366,7 +386,10 @@ fn outlasts(one: Scope, other: Scope) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::policy::{Decision, Destination, Form, Intent, Reason, authorize};
 
     fn base() -> EgressSpec {
         serde_yaml::from_str("allow: [a.com]\ndeny: ['*.evil.org', {host: b.com, paths: [/x]}]\ntcp: ['db.com:5432']")
@@ -528,6 +551,32 @@ mod tests {
         assert_eq!(spec.allow.iter().map(AllowSpec::host).collect::<Vec<_>>(), ["timed.com"]);
         assert_eq!(spec.deny.iter().map(DenySpec::host).collect::<Vec<_>>(), ["never.com"]);
         assert!(inner.once().is_empty() && inner.next_expiry() == Some(500));
+    }
+
+    #[test]
+    fn services_of_the_users_machine_are_denied_and_allowed_again_and_nothing_else_of_their_name() {
+        let service = HostService { name: "model".into(), port: 11434 };
+        let bottle = LivePolicy::new(EgressSpec { host_services: vec![service], ..base() });
+        for host in ["model", "model:80"] {
+            let why = bottle.with(&allow(host, Scope::Bottle), 0).unwrap_err().to_string();
+            assert!(why.contains("no effect") && why.contains("port 11434"), "{why}");
+        }
+        let bottle = bottle.with(&deny("model", None), 0).unwrap().unwrap();
+        let decide = |bottle: &LivePolicy, form| {
+            let host = Host::parse("model").unwrap();
+            let intent = Intent { form, method: String::new(), host, port: 11434, path: None };
+            authorize(&bottle.effective().policy(BTreeMap::new()).unwrap(), &intent)
+        };
+        for form in [Form::Connect, Form::Tcp] {
+            assert!(matches!(decide(&bottle, form), Decision::Refuse(Reason::Denied(..))));
+        }
+        let bottle = bottle.with(&allow("model", Scope::Bottle), 0).unwrap().unwrap();
+        for form in [Form::Connect, Form::Tcp] {
+            assert!(matches!(decide(&bottle, form), Decision::Allow(Destination::Sidecar(_))));
+        }
+        // A reload knows no services, and takes none away.
+        let bottle = bottle.with(&Change::Reload(Box::new(base())), 0).unwrap().unwrap();
+        assert_eq!(bottle.effective().host_services.len(), 1);
     }
 
     #[test]

@@ -83,6 +83,11 @@ fn promise_05_one_private_address_among_public_ones_refuses_the_name() {
     // The engine's host is in such a range, and is not allowed.
     policy.own_host = vec!["10.1.2.3".parse().unwrap()];
     assert!(check_addresses(&policy, &host, &["10.1.2.3".parse().unwrap()]).is_err());
+    assert!(check_addresses(&policy, &host, &["::ffff:10.1.2.3".parse().unwrap()]).is_err());
+    // Its public addresses neither.
+    policy.own_host.push("1.2.3.4".parse().unwrap());
+    let refused = check_addresses(&policy, &host, &["1.2.3.4".parse().unwrap()]).unwrap_err();
+    assert!(refused.code() == "address_not_public" && refused.hint().contains("host_services"), "{refused}");
     assert!(check_addresses(&policy, &host, &["10.1.2.4".parse().unwrap()]).is_ok());
     // A proxy may be at a private address.
     for (address, passes) in [("10.1.2.3", true), ("1.1.1.1", true), ("127.0.0.1", false), ("169.254.169.254", false)] {

@@ -5,8 +5,7 @@ use std::ops::Range;
 
 use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
 
-use super::inner::unescape;
-use super::scanner::MAX_DEPTH;
+use super::inner::{MAX_DEPTH, unescape};
 
 /// Shorter values occur in ordinary text and are not searched for, in bytes.
 pub const MIN_SECRET: usize = 8;

@@ -10,6 +10,8 @@ use super::decode::{Decoded, decode_leniently};
 use super::encoding;
 use super::finding::Finding;
 
+/// Maximum number of nested encodings.
+pub(super) const MAX_DEPTH: usize = 6;
 /// Shorter runs are words, in characters.
 const MIN_RUN: usize = 24;
 /// The distance between the bytes that are tested first.

@@ -12,7 +12,7 @@ use super::carrier::Carrier;
 use super::encoding::DecodeError;
 use super::exact::{ExactMatcher, PartialMatch};
 use super::finding::{Finding, Passed};
-use super::inner::Inner;
+use super::inner::{Inner, MAX_DEPTH};
 use super::mask::{Layer, overwrite};
 use super::owner::{Location, RequestTarget};
 use super::places::Places;
@@ -22,8 +22,6 @@ use super::{example, inner};
 /// The rule of placeholders of the bottle's credentials, which pass.
 pub const PLACEHOLDER: &str = "placeholder";
 
-/// Maximum number of nested encodings.
-pub(super) const MAX_DEPTH: usize = 6;
 /// The cost of a place of a known secret, in bytes.
 const PLACE_COST: usize = 256;
 /// The budget for a short text, in bytes.

@@ -37,4 +37,10 @@ pub(super) fn strip(headers: &mut HeaderMap) {
     }
     // Each connection has its own framing.
     headers.remove(header::TRANSFER_ENCODING);
+    // Equal lengths were accepted as one (RFC 9110, section 8.6); HTTP/2 clients take two for an error.
+    if headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some()
+        && let Some(length) = headers.remove(header::CONTENT_LENGTH)
+    {
+        headers.insert(header::CONTENT_LENGTH, length);
+    }
 }

@@ -126,6 +126,16 @@ fn audited(world: &World, id: &str, code: &str) -> bool {
     events.as_array().unwrap().iter().any(|event| event["code"] == code)
 }
 
+/// Pipelock's refusal has the form of bottler's own, and its own words.
+#[track_caller]
+fn assert_refused(response: &str) {
+    let (body, status) = response.rsplit_once('\n').unwrap();
+    let error: Value = serde_json::from_str(body).unwrap();
+    let message = error["error"]["message"].as_str().unwrap();
+    assert_eq!((status, &error["error"]["code"]), ("400", &"pipelock_refused".into()), "{response}");
+    assert!(message.contains("Pipelock refuses it: ") && message.contains("scan: off"), "{response}");
+}
+
 #[test]
 fn pipelock_inspects_what_bottler_lets_pass_and_everything_beside_it_works() {
     let Some(image) = image() else { return };
@@ -156,14 +166,13 @@ fn pipelock_inspects_what_bottler_lets_pass_and_everything_beside_it_works() {
             assert!(refused.contains("host_not_allowed"), "{refused}");
             let refused = inside(&format!("curl -sS -m 20 {version} -d \"k=$KNOWN\" https://api.example.com/"));
             assert!(refused.contains("secret_found"), "{refused}");
+            let status =
+                format!("curl -sS -m 20 -w '%{{http_code}}' {version} -d 'card={CARD}' https://api.example.com/card");
+            assert_refused(&inside(&status));
             let status = format!(
-                "curl -sS -m 20 -o /dev/null -w '%{{http_code}}' {version} -d 'card={CARD}' https://api.example.com/card"
+                "curl -sS -m 20 -w '%{{http_code}}' {version} -H 'x-card: {CARD}' https://api.example.com/card"
             );
-            assert_eq!(inside(&status), "403", "{}", origin.log());
-            let status = format!(
-                "curl -sS -m 20 -o /dev/null -w '%{{http_code}}' {version} -H 'x-card: {CARD}' https://api.example.com/card"
-            );
-            assert_eq!(inside(&status), "403", "{}", origin.log());
+            assert_refused(&inside(&status));
         }
         assert!(!origin.log().contains(CARD), "{}", origin.log());
         wait_for("its events", || audited(&world, &id, "pipelock_body_dlp").then_some(()));
@@ -187,9 +196,8 @@ fn pipelock_inspects_what_bottler_lets_pass_and_everything_beside_it_works() {
         // A change is enforced by both, without a new launch.
         assert_eq!(world.run(&["policy", "allow", &id, OTHER]).code(), 0);
         assert_eq!(inside("curl -sS -m 20 https://other.example.com/later"), "GET /later ", "{}", origin.log());
-        let status =
-            format!("curl -sS -m 20 -o /dev/null -w '%{{http_code}}' -d 'c={CARD}' https://other.example.com/");
-        assert_eq!(inside(&status), "403");
+        let status = format!("curl -sS -m 20 -w '%{{http_code}}' -d 'c={CARD}' https://other.example.com/");
+        assert_refused(&inside(&status));
         assert_eq!(world.run(&["policy", "deny", &id, OTHER]).code(), 0);
         assert!(inside("curl -sS -m 20 https://other.example.com/").contains("denied"));
         // Neither its files nor the key of the bottle's CA are where somebody else reads them.

@@ -106,8 +106,8 @@ pub fn forms() -> Vec<Attempt> {
         ),
         raw("TRACE", "TRACE http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\n\r\n", "bad_request"),
         raw(
-            "upgrade to h2c",
-            "GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+            "upgrade to h2c or another",
+            "GET http://api.example.com/ HTTP/1.1\r\nHost: api.example.com\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c, tls/1.0\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
             "bad_request",
         ),
         raw("h2 by prior knowledge", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "bad_request"),

@@ -29,7 +29,7 @@ use super::drain::{self, RequestBody};
 use super::hand_over::hand_over;
 use super::peeked::Peeked;
 use super::refusal::ClientKind;
-use super::request::{HEAD, MAX_HEAD, check, check_host_header, short};
+use super::request::{HEAD, MAX_HEAD, MAX_HEADERS, check, check_host_header, short};
 use super::snapshot::Snapshot;
 use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
@@ -262,6 +262,7 @@ async fn requests<S>(
     };
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD).half_close(true);
+    builder.http1().max_headers(MAX_HEADERS);
     builder.http2().timer(TokioTimer::new()).max_concurrent_streams(MAX_STREAMS).max_header_list_size(64 << 10);
     builder.http2().initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
     builder.http2().max_send_buf_size(SEND_BUFFER);

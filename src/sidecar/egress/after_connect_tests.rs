@@ -264,7 +264,7 @@ async fn promise_04_names_inside_agree_with_the_connect() {
         ("TRACE", format!("TRACE / HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n"), "400"),
         (
             "upgrade",
-            format!("GET / HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n"),
+            format!("GET / HTTP/1.1\r\nHost: {HOST}:{port}\r\nConnection: upgrade\r\nUpgrade: tls/1.0\r\n\r\n"),
             "400",
         ),
         (

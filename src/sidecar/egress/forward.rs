@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
@@ -17,6 +18,7 @@ use super::headers::{aim, join_cookies};
 use super::inject::Injection;
 use super::inspect::BodyRefusal;
 use super::interim::Interim;
+use super::pipelock::refusal::{MAX_REFUSAL, may_be_refusal, refusal};
 use super::renew::Retry;
 use super::responses::{WaitFor, Waiting};
 use super::snapshot::Snapshot;
@@ -24,6 +26,9 @@ use super::{Egress, LoggedDecision, inject, websocket};
 use crate::net::Host;
 use crate::policy::{Intent, Reason};
 use crate::sidecar::hop_by_hop::strip;
+
+/// The time limit for the text of a refusal.
+const REFUSAL: Duration = Duration::from_secs(10);
 
 /// Forwards a request and returns its response.
 ///
@@ -77,6 +82,15 @@ pub(super) async fn forward(
         answer = sending.send(head, body, &injection).await?;
     }
     late_refusal.answered(egress, intent);
+    let may_be_refusal =
+        snapshot.connector.inspects(&intent.host, intent.port) && may_be_refusal(answer.status(), answer.headers());
+    if may_be_refusal {
+        return refused_behind(answer).await.map(|answer| {
+            let (mut head, body) = answer.into_parts();
+            strip(&mut head.headers);
+            egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot)
+        });
+    }
     injection.answered(egress, &mut answer);
     let (mut head, body) = answer.into_parts();
     injection.redact_head(egress, intent, &mut head)?;
@@ -87,6 +101,19 @@ pub(super) async fn forward(
         body = hold(body, pass);
     }
     Ok(egress.responses.track(Arc::downgrade(egress), intent, Response::from_parts(head, body), slot))
+}
+
+/// Reads a response that may be a refusal of Pipelock's; another's is given back.
+async fn refused_behind(answer: Response<Incoming>) -> Result<Response<Body>, Reason> {
+    let (head, body) = answer.into_parts();
+    let limit = usize::try_from(MAX_REFUSAL).unwrap_or(usize::MAX);
+    let read = tokio::time::timeout(REFUSAL, Limited::new(body, limit).collect()).await;
+    let text = read.ok().and_then(Result::ok).map(Collected::to_bytes);
+    let text = text.ok_or_else(|| Reason::Inspector("it broke off its own response".to_owned()))?;
+    match refusal(&text) {
+        Some(words) => Err(Reason::Inspector(words)),
+        None => Ok(Response::from_parts(head, full(text))),
+    }
 }
 
 /// What a request is sent with.

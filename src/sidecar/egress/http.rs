@@ -18,7 +18,7 @@ use super::decide::{Allowed, HandlerResult, is_tunnel, judge, report_rejected, r
 use super::drain::{self, RequestBody};
 use super::hand_over::hand_over;
 use super::refusal::ClientKind;
-use super::request::{HEAD, MAX_HEAD, check, check_host_header};
+use super::request::{HEAD, MAX_HEAD, MAX_HEADERS, check, check_host_header};
 use super::strict::Strict;
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, after_connect, forward};
@@ -41,6 +41,7 @@ pub(super) async fn serve(stream: Connection, egress: Arc<Egress>, permit: Conne
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
         // A client may close its sending side and still wait for the response.
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)

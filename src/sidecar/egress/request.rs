@@ -15,6 +15,8 @@ use crate::policy::Reason;
 
 /// Maximum size of a request head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
+/// Maximum number of headers of a request, and of a response.
+pub(super) const MAX_HEADERS: usize = 512;
 /// Maximum length of a host that is repeated in a message, in bytes: a name and a port.
 const MAX_TOLD: usize = 260;
 /// The time limit for a request head.

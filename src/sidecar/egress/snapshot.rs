@@ -14,6 +14,7 @@ use super::bodies::Body;
 use super::capacity::REQUESTS;
 use super::client::Client;
 use super::connect::{Connector, Ways};
+use super::request::MAX_HEADERS;
 use super::upstream_proxy::UpstreamProxy;
 use crate::credential::Credential;
 use crate::host;
@@ -33,6 +34,8 @@ const MAX_BUFFER: usize = 128 << 10;
 /// response waits for others to be read.
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = REQUESTS * STREAM_WINDOW;
+/// Maximum size of the headers of a response in HTTP/2, in bytes.
+const MAX_HEADER_LIST: u32 = 128 << 10;
 
 /// The active configuration of one client.
 #[derive(Clone)]
@@ -293,6 +296,9 @@ fn connections(connector: Connector) -> (Connector, HttpClient<Connector, Body>)
     builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).pool_max_idle_per_host(MAX_IDLE);
     builder.http1_max_buf_size(MAX_BUFFER).http2_max_send_buf_size(MAX_BUFFER);
     builder.http2_initial_stream_window_size(STREAM_WINDOW).http2_initial_connection_window_size(CONNECTION_WINDOW);
+    // Whatever a destination sends that browsers read.
+    builder.http1_max_headers(MAX_HEADERS).http1_allow_obsolete_multiline_headers_in_responses(true);
+    builder.http2_max_header_list_size(MAX_HEADER_LIST);
     let client = builder.build(connector.clone());
     (connector, client)
 }

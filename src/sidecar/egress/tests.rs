@@ -121,7 +121,7 @@ async fn promise_04_no_shape_of_request_finds_another_way() {
         ("TRACE", "TRACE http://allowed.bottler.invalid/ HTTP/1.1\r\nHost: allowed.bottler.invalid\r\n\r\n", "400"),
         (
             "h2c upgrade",
-            "GET http://allowed.bottler.invalid/ HTTP/1.1\r\nHost: allowed.bottler.invalid\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n",
+            "GET http://allowed.bottler.invalid/ HTTP/1.1\r\nHost: allowed.bottler.invalid\r\nUpgrade: h2c, tls/1.0\r\nConnection: Upgrade\r\n\r\n",
             "400",
         ),
         ("percent in the host", "GET http://allowed%2ebottler.invalid/ HTTP/1.1\r\nHost: x\r\n\r\n", "400"),
@@ -195,6 +195,43 @@ async fn what_passes_is_one_clean_request() {
     }
     assert!(answer.ends_with("ok"), "{answer}");
     assert!(!answer.to_ascii_lowercase().contains("x-hop"), "{answer}");
+}
+
+/// What destinations send and browsers read, and what clients offer and servers may ignore.
+#[tokio::test]
+async fn many_and_folded_headers_equal_lengths_and_an_offer_of_h2c_pass() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let egress = egress(address);
+    let many = |count: usize| (0..count).map(|number| format!("X-{number}: {number}\r\n")).collect::<String>();
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\nX-Folded: a\r\n b\r\n{}\r\nok",
+        many(300)
+    );
+    let received = crate::task::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut head, mut piece) = (Vec::new(), [0; 4096]);
+        while !head.ends_with(b"\r\n\r\n") {
+            let length = stream.read(&mut piece).await.unwrap();
+            head.extend_from_slice(&piece[..length]);
+        }
+        stream.write_all(response.as_bytes()).await.unwrap();
+        String::from_utf8_lossy(&head).to_ascii_lowercase()
+    });
+    let host = format!("upstream:{}", address.port());
+    let offer = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n";
+    let request = format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n{offer}{}\r\n", many(300));
+    let answer = ask(&egress, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\nok"), "{answer}");
+    let answer = answer.to_ascii_lowercase();
+    assert!(answer.contains("x-folded: a   b\r\n") || answer.contains("x-folded: a b\r\n"), "{answer}");
+    assert!(answer.contains("x-299: 299\r\n"), "{answer}");
+    assert_eq!(answer.matches("content-length").count(), 1, "{answer}");
+    let received = received.await.unwrap();
+    assert!(
+        received.contains("x-299: 299\r\n") && !received.contains("h2c") && !received.contains("http2-settings"),
+        "{received}"
+    );
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! A request that switches the protocol of its connection: `CONNECT`, or an upgrade.
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response};
 
 use super::bodies::Body;
@@ -19,6 +19,7 @@ pub(super) enum ProtocolSwitch {
 impl ProtocolSwitch {
     /// Attaches the connection's permit to a request that switches protocols, so that what follows keeps it.
     pub(super) fn prepare(request: &mut Request<Incoming>, permit: Option<&ConnectionPermit>, granted: &UpgradeGrant) {
+        ignore_h2c(request.headers_mut());
         if request.method() == Method::CONNECT || request.headers().contains_key(header::UPGRADE) {
             let extensions = request.extensions_mut();
             extensions.insert(granted.clone());
@@ -54,5 +55,16 @@ impl ProtocolSwitch {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+/// Takes out an offer to go on in HTTP/2, which Java's client makes: a server may ignore it (RFC 9110, section 7.8), and the
+/// later standard knows it no more (RFC 9113, section 3.1). It is never forwarded.
+fn ignore_h2c(headers: &mut HeaderMap) {
+    let mut offers = headers.get_all(header::UPGRADE).iter();
+    let first = offers.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    if first && offers.next().is_none() {
+        headers.remove(header::UPGRADE);
+        headers.remove("http2-settings");
     }
 }

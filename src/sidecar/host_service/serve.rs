@@ -139,6 +139,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn connections_beyond_the_limit_wait_for_another_to_end() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let service = HostService { name: "full".to_owned(), port: listener.local_addr().unwrap().port() };
+        crate::task::spawn(async move {
+            let mut accepted = Vec::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                accepted.push(stream);
+            }
+        });
+        let channel = channel(vec![service.clone()]);
+        let held = futures_util::future::join_all((0..CONCURRENT).map(|_| channel.connect(&service))).await;
+        let mut held: Vec<_> = held.into_iter().map(Result::unwrap).collect();
+        let mut waiting = std::pin::pin!(channel.connect(&service));
+        assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err(), "there is one more");
+        drop(held.pop());
+        assert!(timeout(CONNECT, waiting).await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
     async fn a_service_that_does_not_run_is_said_to_be_down() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let service = HostService { name: "down".to_owned(), port: listener.local_addr().unwrap().port() };

@@ -18,6 +18,7 @@
 mod authority;
 mod log;
 mod process;
+pub(super) mod refusal;
 mod settings;
 
 use std::path::{Path, PathBuf};
