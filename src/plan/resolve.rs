@@ -55,7 +55,7 @@ pub fn plan(chosen: &ResolvedAgent, mut egress: Egress, flags: &Flags, facts: &F
         |(why, hint): Refusal| Problem { hint, ..Problem::of(&file, format!("agent {}: {why}", chosen.name)) };
     egress.spec.git = repositories(&chosen.bottle.git).map_err(problem)?;
     egress.spec.host_services.extend(chosen.bottle.host_services.iter().cloned());
-    egress.spec.tcp_targets().map_err(|error| problem((error.to_string(), None)))?;
+    egress.spec.check().map_err(|error| problem((error.to_string(), None)))?;
     let credentials = credentials(chosen, &egress.spec, facts)?;
     plan_of(chosen, egress, credentials, flags, facts).map_err(problem)
 }

@@ -323,6 +323,11 @@ impl Allow {
         self.scan
     }
 
+    /// Whether the entry applies to all requests of its hosts.
+    pub(super) fn is_whole(&self) -> bool {
+        self.requests == RequestPatterns::default()
+    }
+
     /// The host, if the entry matches only one.
     pub(super) fn single_host(&self) -> Option<&Host> {
         self.rule.single_host()

@@ -135,6 +135,9 @@ pub enum Reason {
     /// A rule matches the host, but not the port.
     #[error("port {1} of {0} is not on this bottle's allowlist")]
     PortNotAllowed(Host, u16),
+    /// A sidecar or a service of the user's machine is at another port.
+    #[error("{0} is at port {2}, not at {1}")]
+    OtherPort(Host, u16, u16),
     /// The address, or one that the name resolves to, is not public.
     #[error("{}", not_public(host, *address, *class))]
     AddressNotPublic {
@@ -255,7 +258,7 @@ impl Reason {
         match self {
             Self::HostNotAllowed(_) => "host_not_allowed",
             Self::Denied(..) => "denied",
-            Self::PortNotAllowed(..) => "port_not_allowed",
+            Self::PortNotAllowed(..) | Self::OtherPort(..) => "port_not_allowed",
             Self::AddressNotPublic { .. } | Self::AddressOfHost { .. } | Self::NameNotPublic(..) => {
                 "address_not_public"
             }
@@ -305,6 +308,7 @@ impl Reason {
             Self::HostNotAllowed(_) => "add the host to egress.allow of the bottle",
             Self::Denied(..) => "remove the entry from egress.deny of the bottle",
             Self::PortNotAllowed(..) => "add host:port to egress.allow of the bottle",
+            Self::OtherPort(..) => "use that port: the name has no other",
             Self::AddressNotPublic { .. } => {
                 "private addresses are refused; run the service as a sidecar, or allow its range with --allow-ip"
             }
@@ -378,9 +382,17 @@ impl Reason {
                 }
             },
             Self::PortNotAllowed(host, port) => allow(host, &format!(":{port}"), ""),
+            // Only what a shell takes for a word.
+            Self::MethodNotAllowed(method, host) if method.bytes().all(|byte| byte.is_ascii_uppercase()) => {
+                allow(host, "", &format!(" --method {method}"))
+            }
             Self::MethodNotAllowed(_, host) => allow(host, "", " --method METHOD"),
             Self::PathNotAllowed(host, _) => allow(host, "", " --path PATH"),
             Self::LimitReached(reached) => raise(reached, bottle),
+            Self::Denied(host, _) => format!(
+                "the operator can lift a denial that was made by `bottler policy deny` with `bottler policy deny {bottle} {host} --undo`; \
+                 one of the manifest, in egress.deny of the bottle"
+            ),
             other => other.fixed_hint().to_owned(),
         }
     }
@@ -434,7 +446,7 @@ fn authorize_method(policy: &Policy, intent: &Intent) -> Decision {
             return match check_denied(policy, intent) {
                 Err(reason) => Decision::Refuse(reason),
                 Ok(()) if sibling.port == intent.port => Decision::Allow(Destination::Sidecar(sibling.clone())),
-                Ok(()) => Decision::Refuse(Reason::PortNotAllowed(intent.host.clone(), intent.port)),
+                Ok(()) => Decision::Refuse(Reason::OtherPort(intent.host.clone(), intent.port, sibling.port)),
             };
         }
     }
@@ -463,10 +475,14 @@ fn authorize_method(policy: &Policy, intent: &Intent) -> Decision {
     }
 }
 
-/// Refuses what the denylist has.
+/// Refuses what the denylist has. Of plain TCP nothing shows the method and the path, so that any entry for the host counts.
 fn check_denied(policy: &Policy, intent: &Intent) -> Result<(), Reason> {
     let request = intent.request();
-    if let Some(entry) = policy.deny.iter().find(|entry| entry.matches(&intent.host, intent.port, request)) {
+    let denies = |entry: &&Deny| match intent.form {
+        Form::Tcp => entry.covers_host(&intent.host, intent.port),
+        _ => entry.matches(&intent.host, intent.port, request),
+    };
+    if let Some(entry) = policy.deny.iter().find(denies) {
         return Err(Reason::Denied(intent.host.clone(), entry.rule().to_string()));
     }
     // A path that could bypass a denial is refused.
@@ -547,12 +563,12 @@ pub(super) fn check_host(policy: &Policy, host: &Host) -> Result<(), Reason> {
 /// [`Reason::AddressNotPublic`] or [`Reason::AddressOfHost`] with the first such address.
 pub fn check_addresses(policy: &Policy, host: &Host, addresses: &[IpAddr]) -> Result<(), Reason> {
     for &address in addresses {
-        if policy.own_host.contains(&address.to_canonical()) {
-            return Err(Reason::AddressOfHost { host: host.clone(), address });
-        }
         let class = classify(address);
         if class != Class::Public && !policy.allows_private(address, class) {
             return Err(Reason::AddressNotPublic { host: host.clone(), address, class });
+        }
+        if policy.own_host.contains(&address.to_canonical()) {
+            return Err(Reason::AddressOfHost { host: host.clone(), address });
         }
     }
     Ok(())

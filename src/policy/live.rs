@@ -93,6 +93,11 @@ pub enum Change {
         /// Expiry, in seconds since the epoch; the end of the bottle if absent.
         until: Option<u64>,
     },
+    /// Remove the operator's denials of exactly these; nothing else is allowed by that.
+    Lift {
+        /// The entries.
+        entries: Vec<DenySpec>,
+    },
     /// Limit requests with a credential, or with any.
     Limit {
         /// The credential's name; `None` for all together.
@@ -148,6 +153,9 @@ pub enum ChangeError {
         /// The entry that denies it.
         by: String,
     },
+    /// There is no such denial.
+    #[error("{0} was not denied by `bottler policy deny` in exactly this form: `bottler policy show` lists what was")]
+    NotDenied(String),
     /// The host is never allowed.
     #[error("to allow {0} would have no effect: {1}")]
     NoEffect(String, String),
@@ -258,6 +266,11 @@ impl LivePolicy {
                     next.deny(entry, *until, now)?;
                 }
             }
+            Change::Lift { entries } => {
+                for entry in entries {
+                    next.lift(entry)?;
+                }
+            }
             Change::Limit { credential, limits } => next.limits.set(credential.as_deref(), *limits),
             Change::Reload(spec) => {
                 spec.check()?;
@@ -352,6 +365,13 @@ impl LivePolicy {
         }
         let why = format!("it is a service of this machine, at port {} alone, as host_services says", service.port);
         Err(ChangeError::NoEffect(service.name.clone(), why))
+    }
+
+    fn lift(&mut self, entry: &DenySpec) -> Result<(), ChangeError> {
+        let read = entry.read()?;
+        let before = self.denials.len();
+        self.denials.retain(|denial| denial.deny.read().as_ref() != Ok(&read));
+        if self.denials.len() < before { Ok(()) } else { Err(ChangeError::NotDenied(entry.host().to_owned())) }
     }
 
     fn deny(&mut self, entry: &DenySpec, until: Option<u64>, now: u64) -> Result<(), ChangeError> {
@@ -577,6 +597,19 @@ mod tests {
         // A reload knows no services, and takes none away.
         let bottle = bottle.with(&Change::Reload(Box::new(base())), 0).unwrap().unwrap();
         assert_eq!(bottle.effective().host_services.len(), 1);
+    }
+
+    #[test]
+    fn a_denial_is_lifted_and_allows_nothing_else() {
+        let bottle = LivePolicy::new(base());
+        let lift = |host: &str| Change::Lift { entries: vec![DenySpec::Host(host.into())] };
+        let denied = bottle.with(&deny("a.com", None), 0).unwrap().unwrap();
+        for other in ["b.com", "a.com:443", "*.a.com"] {
+            assert!(denied.with(&lift(other), 0).unwrap_err().to_string().contains("was not denied"), "{other}");
+        }
+        let lifted = denied.with(&lift("a.com"), 0).unwrap().unwrap();
+        assert_eq!(lifted.effective(), bottle.effective());
+        assert!(bottle.with(&lift("*.evil.org"), 0).is_err(), "it is of the launch's policy");
     }
 
     #[test]

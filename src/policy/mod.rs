@@ -9,6 +9,7 @@ mod host_service;
 mod intent;
 mod limits;
 mod live;
+mod named_rules;
 mod preset;
 mod preset_name;
 mod proposal;

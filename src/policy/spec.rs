@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::allow::MatchLevel;
+use super::named_rules;
 use super::{
     Allow, AllowSpec, AllowTable, Deny, DenySpec, EntryError, Form, GitAccess, GitEntry, GitError, GitRepository,
     HostService, Intent, Mode, Policy, PresetTag, Rule, RuleError, Sibling, TcpTarget,
@@ -133,6 +134,9 @@ pub enum SpecError {
         /// What is wrong with it.
         why: String,
     },
+    /// A rule of the scanner that is named.
+    #[error("dlp: {0}")]
+    Dlp(String),
     /// A service of the user's machine.
     #[error("host_services: {0}")]
     HostService(String),
@@ -218,7 +222,30 @@ impl EgressSpec {
         if self.dlp.responses == Action::Mask {
             return Err(SpecError::MaskedResponses);
         }
+        named_rules::check(&self.dlp).map_err(SpecError::Dlp)?;
+        self.check_services()?;
         self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
+    }
+
+    /// Refuses entries for services of the user's machine that would restrict nothing.
+    fn check_services(&self) -> Result<(), SpecError> {
+        for entry in &self.allow {
+            let read = entry.read().map_err(SpecError::Allow)?;
+            let named =
+                |service: &&HostService| read.single_host().is_some_and(|host| host.to_string() == service.name);
+            let Some(service) = self.host_services.iter().find(named) else { continue };
+            let host = Host::Name(service.name.clone());
+            if !read.is_whole() || read.match_level(&host, service.port, None) < MatchLevel::All {
+                let why = format!(
+                    "the entry of egress.allow for {} has no effect: all of {} is allowed; `scan` alone counts, and \
+                     egress.deny takes methods and paths",
+                    entry.host(),
+                    service.authority()
+                );
+                return Err(SpecError::HostService(why));
+            }
+        }
+        Ok(())
     }
 
     /// Checks the engine: its image, and what it cannot do.
@@ -403,6 +430,17 @@ mod tests {
             ("dlp: {action: warn, actions: {github-token: block}, responses: warn}", ""),
             ("{dlp: {action: mask, actions: {jwt: mask}}, allow: [{host: a.com, scan: mask}]}", ""),
             ("dlp: {responses: mask}", "`mask` is for requests"),
+            (
+                "dlp: {actions: {github_token: warn}}",
+                "there is no rule \"github_token\" (did you mean \"github-token\"?)",
+            ),
+            ("dlp: {allow: ['github-token:0123456789abcdef', 'known-secret:0123456789abcdef']}", ""),
+            ("dlp: {allow: ['github-token']}", "is no fingerprint"),
+            ("dlp: {allow: ['nothing:0123456789abcdef']}", "there is no rule \"nothing\""),
+            ("{host_services: [{name: m, port: 80}], allow: [{host: m, scan: mask}]}", ""),
+            ("{host_services: [{name: m, port: 81}], allow: [m]}", "has no effect"),
+            ("{host_services: [{name: m, port: 80}], allow: [{host: m, methods: [GET]}]}", "has no effect"),
+            ("{host_services: [{name: m, port: 80}], tcp: ['m:81']}", "has this name"),
             ("allow: [{host: a.com, tls: tunnel, scan: mask}]", "nothing can be masked in a tunnel"),
         ] {
             let got = of(text).err().unwrap_or_default();

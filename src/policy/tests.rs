@@ -95,6 +95,27 @@ fn promise_05_one_private_address_among_public_ones_refuses_the_name() {
     }
 }
 
+/// Plain TCP shows no path: what denies a part of a host denies it.
+#[test]
+fn promise_04_a_denial_of_some_requests_holds_for_plain_tcp() {
+    let text = "{tcp: ['db.com:5432'], host_services: [{name: m, port: 80}], deny: [{host: m, paths: [/x]}, {host: db.com, methods: [PUT]}]}";
+    let policy = spec(text);
+    let decide = |form, host: &str, port, path: Option<&str>| {
+        let host = Host::parse(host).unwrap();
+        authorize(&policy, &Intent { form, method: "GET".into(), host, port, path: path.map(str::to_owned) })
+    };
+    for (host, port) in [("m", 80), ("db.com", 5432)] {
+        assert!(matches!(decide(Form::Tcp, host, port, None), Decision::Refuse(Reason::Denied(..))), "{host}");
+    }
+    assert!(matches!(decide(Form::Absolute, "m", 80, Some("/y")), Decision::Allow(Destination::Sidecar(_))));
+    assert!(matches!(decide(Form::Absolute, "m", 80, Some("/x")), Decision::Refuse(Reason::Denied(..))));
+    let other = decide(Form::Absolute, "m", 81, Some("/y"));
+    assert!(
+        matches!(&other, Decision::Refuse(reason) if reason.to_string() == "m is at port 80, not at 81"),
+        "{other:?}"
+    );
+}
+
 fn spec(text: &str) -> Policy {
     let spec: EgressSpec = serde_yaml::from_str(text).unwrap();
     spec.policy(BTreeMap::new()).unwrap()

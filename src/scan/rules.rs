@@ -135,6 +135,11 @@ impl Rules {
         self.all.iter().any(|rule| rule.id == id)
     }
 
+    /// The ids of all rules.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|rule| rule.id.as_str())
+    }
+
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

@@ -39,6 +39,21 @@ impl Service {
         Self { address, served: Some(served) }
     }
 
+    /// Sends an event, and no end.
+    fn endless() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n");
+                open.push(stream);
+            }
+        });
+        Self { address, served: None }
+    }
+
     fn stop(&mut self) {
         if let Some(served) = self.served.take() {
             std::net::TcpStream::connect(self.address).unwrap().write_all(b"STOP").unwrap();
@@ -57,10 +72,15 @@ impl Agent<'_> {
         PathBuf::from(format!("/proc/{}/root{path}", self.world.pid(self.id)))
     }
 
+    fn connect(&self, socket: &str) -> UnixStream {
+        let stream = UnixStream::connect(self.inside(&format!("/run/bottler-services/egress/{socket}"))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
     /// Sends bytes to a socket of egress, as the agent does, and returns the whole response.
     fn raw(&self, socket: &str, bytes: &str) -> String {
-        let mut stream = UnixStream::connect(self.inside(&format!("/run/bottler-services/egress/{socket}"))).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = self.connect(socket);
         let mut response = Vec::new();
         // Egress may end the connection first.
         let _ = stream.write_all(bytes.as_bytes()).and_then(|()| stream.read_to_end(&mut response).map(drop));
@@ -99,6 +119,7 @@ fn promise_05_a_declared_service_of_this_machine_is_reached_by_its_name_and_noth
     let world = World::new();
     let mut model = Service::start("127.0.0.1:0");
     let other = Service::start("127.0.0.1:0");
+    let endless = Service::endless();
     let addresses = Command::new("hostname").arg("-I").output().unwrap().stdout;
     let addresses = String::from_utf8(addresses).unwrap();
     let own = addresses.split_whitespace().find(|address| address.contains('.'));
@@ -107,16 +128,17 @@ fn promise_05_a_declared_service_of_this_machine_is_reached_by_its_name_and_noth
     let allowed = open.as_ref().map_or("example.com".to_owned(), |open| format!("'{}'", open.address));
     let manifest = world.state.path().join("services.yaml");
     let text = format!(
-        "bottles:\n  b:\n    bounds: {}\n    host_services: [{{name: model, port: {port}}}]\n\
+        "bottles:\n  b:\n    bounds: {}\n    host_services: [{{name: model, port: {port}}}, {{name: endless, port: {}}}]\n\
          \x20   egress: {{allow: [{allowed}], ip_allow: [0.0.0.0/0]}}\n\
          agents: {{a: {{bottle: b, template: probe}}}}\n",
-        World::bounds()
+        World::bounds(),
+        endless.address.port()
     );
     std::fs::write(&manifest, text).unwrap();
     let manifest = manifest.to_string_lossy().into_owned();
     let dry = world.run(&["run", "a", "--manifest", &manifest, "--dry-run"]);
     let shown = format!("{}{}", dry.stdout, dry.stderr);
-    assert!(shown.contains(&format!("model:{port} on its loopback interface")), "{shown}");
+    assert!(shown.contains(&format!("model:{port}")) && shown.contains("on its loopback interface"), "{shown}");
 
     let idle = recipe("idle.lua");
     let run = ["run", "a", "--manifest", &manifest, "--recipe", &idle, "--name", "services", "--yes", "-d"];
@@ -128,6 +150,10 @@ fn promise_05_a_declared_service_of_this_machine_is_reached_by_its_name_and_noth
     for response in [agent.post(&named, "hello"), agent.direct()] {
         assert!(response.contains(HELLO), "{response}");
     }
+    // Where a client knows the proxy, it is to be asked.
+    let environment = std::fs::read(format!("/proc/{}/environ", world.pid("services"))).unwrap();
+    let environment = String::from_utf8_lossy(&environment).into_owned();
+    assert!(environment.contains("NO_PROXY=") && !environment.contains("model"), "{environment}");
     let hosts = std::fs::read_to_string(agent.inside("/etc/hosts")).unwrap();
     assert!(hosts.lines().any(|line| line.starts_with("127.0.2.1") && line.contains("model")), "{hosts}");
     // Another port of this name, this machine by its other names and addresses, and a secret.
@@ -161,12 +187,33 @@ fn promise_05_a_declared_service_of_this_machine_is_reached_by_its_name_and_noth
     assert!(response.contains("nothing listens on port"), "{response}");
     model = Service::start(&model.address.to_string());
     assert!(agent.direct().contains(HELLO));
-    // A denial holds for it, too, in both ways.
-    assert_eq!(world.run(&["policy", "deny", "services", "model"]).code(), 0);
+    // A denial holds for it, too, in both ways; and what denies a part, where nothing shows which part is asked for.
+    let operator = |words: &[&str]| {
+        let done = world.run(&[&["policy"], words].concat());
+        assert_eq!(done.code(), 0, "{words:?}: {}", done.stderr);
+    };
+    operator(&["deny", "services", "model", "--path", "/pull"]);
+    assert!(agent.post(&named, "hello").contains(HELLO) && !agent.direct().contains(HELLO));
+    operator(&["deny", "services", "model", "--path", "/pull", "--undo"]);
+    assert!(agent.direct().contains(HELLO));
+    // A response in progress ends with the denial.
+    let mut stream = agent.connect("socket");
+    let at = format!("endless:{}", endless.address.port());
+    stream.write_all(format!("GET http://{at}/ HTTP/1.1\r\nHost: {at}\r\n\r\n").as_bytes()).unwrap();
+    let (mut arrived, mut piece) = (String::new(), [0; 4096]);
+    while !arrived.contains("data: 1") {
+        let length = stream.read(&mut piece).unwrap();
+        assert!(length > 0, "{arrived}");
+        arrived.push_str(&String::from_utf8_lossy(&piece[..length]));
+    }
+    operator(&["deny", "services", "model", "endless"]);
+    assert!(matches!(stream.read(&mut piece), Ok(0) | Err(_)), "it ends");
     let response = agent.post(&named, "hello");
-    assert!(response.contains("\"denied\"") || response.contains("denied"), "{response}");
+    assert!(response.contains("\"code\":\"denied\"") && response.contains("--undo"), "{response}");
     assert!(!response.contains(HELLO) && !agent.direct().contains(HELLO));
-    drop((model, other, open));
+    operator(&["deny", "services", "model", "--undo"]);
+    assert!(agent.post(&named, "hello").contains(HELLO));
+    drop((model, other, open, endless));
     assert_eq!(world.run(&["stop", "services"]).code(), 0);
     world.assert_clean();
 }

@@ -61,6 +61,9 @@ pub(in crate::cli) struct AllowArgs {
 pub(in crate::cli) struct DenyArgs {
     #[command(flatten)]
     entry: EntryArgs,
+    /// Remove such a denial; what else allows or denies the host stays
+    #[arg(long, conflicts_with = "time")]
+    undo: bool,
 }
 
 /// What `policy limit` takes.
@@ -188,6 +191,14 @@ pub(in crate::cli) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
         }
     };
     let entries = what.hosts.iter().map(entry).collect();
+    if args.undo {
+        let policy = ask(&what.bottle, Some(Change::Lift { entries })).await?;
+        return told(
+            what.format,
+            &policy,
+            &format!("{}: {} is not denied any more", what.bottle, what.hosts.join(", ")),
+        );
+    }
     let until = what.time.map(until).transpose()?;
     let policy = ask(&what.bottle, Some(Change::Deny { entries, until })).await?;
     let holds =

@@ -107,6 +107,7 @@ fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
     let chosen = choose(&defined.catalogue, &args.agent, None).map_err(program::failure)?;
     let mut spec = args.egress.read(chosen.egress)?.spec;
     spec.add_template(&chosen.template.hosts);
+    spec.host_services.extend(chosen.bottle.host_services.iter().cloned());
     let policy = spec.policy(BTreeMap::new()).map_err(|error| input(format!("egress: {error}")))?;
     let intent = intent(&args.url, &args.method);
     let preset = intent.as_ref().ok().and_then(|intent| spec.preset_of(intent));

@@ -11,6 +11,7 @@ use crate::init;
 use crate::layout::agent::Far;
 use crate::layout::{self, EXECUTABLE};
 use crate::plan::AgentPlan;
+use crate::policy::HostService;
 use crate::primitive::account::Account;
 use crate::primitive::bottle::{Bottle, BuildBase};
 use crate::primitive::event::Event;
@@ -68,7 +69,7 @@ pub(in crate::primitive) fn container(
     let command = vec![EXECUTABLE.into(), init::ROLE.into(), config];
     let name = bottle.session.id.clone();
     Ok(ContainerSpec {
-        env: environment(plan, image, serving),
+        env: environment(plan, image, serving, &bottle.plan.egress.host_services),
         hostname: bottle.session.id.clone(),
         hosts: hosts(serving),
         mounts: mounts(serving),
@@ -105,7 +106,7 @@ pub(in crate::primitive) async fn note_build_base(
     let proxy: Vec<Arc<Sidecar>> = serving.iter().filter(|sidecar| sidecar.is_proxy()).take(1).cloned().collect();
     let Some(egress) = proxy.first().cloned() else { return Ok(()) };
     let relays = relays(&proxy).await?;
-    let mut env = environment(&AgentPlan { env: BTreeMap::new(), ..plan.clone() }, &image, &proxy);
+    let mut env = environment(&AgentPlan { env: BTreeMap::new(), ..plan.clone() }, &image, &proxy, &[]);
     env.insert("HOME".to_owned(), "/root".to_owned());
     env.insert("DEBIAN_FRONTEND".to_owned(), "noninteractive".to_owned());
     let (hosts, mounts) = (hosts(&proxy), mounts(&proxy));
@@ -162,14 +163,21 @@ const JAVA: &str = "JAVA_TOOL_OPTIONS";
 /// The environment of every process in the agent's container: the proxy in upper and lower case, exceptions from it,
 /// and the CA in every way that clients look for it. The plan overrides the image, and the image overrides the
 /// defaults.
-fn environment(plan: &AgentPlan, image: &ImageInfo, serving: &[Arc<Sidecar>]) -> BTreeMap<String, String> {
+fn environment(
+    plan: &AgentPlan,
+    image: &ImageInfo,
+    serving: &[Arc<Sidecar>],
+    services: &[HostService],
+) -> BTreeMap<String, String> {
     let proxy = serving.iter().find(|sidecar| sidecar.is_proxy());
     // By address, because some resolvers (such as c-ares) do not read /etc/hosts.
     let proxy = proxy.and_then(|egress| Some(egress.relays.first()?.address));
     let url = proxy.map(|address| format!("http://{address}")).unwrap_or_default();
     let names = serving.iter().map(|sidecar| sidecar.name.as_str());
-    // A plain TCP destination may also be requested through the proxy, at another port.
+    // A plain TCP destination may also be requested through the proxy, at another port. Services of the user's machine go
+    // through the proxy where the client has one: most speak HTTP, which is masked, judged and refused with words there.
     let others = serving.iter().flat_map(|sidecar| sidecar.relays.iter().filter(|relay| relay.name != sidecar.name));
+    let others = others.filter(|relay| !services.iter().any(|service| service.name == relay.name));
     let others = others.map(|relay| format!(",{}:{}", relay.name, relay.address.port()));
     let direct =
         format!("{}{}", DIRECT.into_iter().chain(names).collect::<Vec<_>>().join(","), others.collect::<String>());

@@ -285,6 +285,14 @@ fn conditions(methods: &[String], paths: &[String]) -> String {
     methods.chain(paths.iter().map(|path| format!(" --path {path}"))).collect()
 }
 
+/// A denial, as its command-line arguments.
+fn denied(entry: &DenySpec) -> String {
+    match entry {
+        DenySpec::Host(host) => host.clone(),
+        DenySpec::Table(table) => format!("{}{}", table.host, conditions(&table.methods, &table.paths)),
+    }
+}
+
 /// A change, as its command-line arguments.
 fn words(change: &Change) -> String {
     let until =
@@ -307,12 +315,12 @@ fn words(change: &Change) -> String {
             format!("allow {}{scope}", hosts.join(" "))
         }
         Change::Deny { entries, until: time } => {
-            let entry = |entry: &DenySpec| match entry {
-                DenySpec::Host(host) => host.clone(),
-                DenySpec::Table(table) => format!("{}{}", table.host, conditions(&table.methods, &table.paths)),
-            };
-            let hosts: Vec<String> = entries.iter().map(entry).collect();
+            let hosts: Vec<String> = entries.iter().map(denied).collect();
             format!("deny {}{}", hosts.join(" "), time.map(until).unwrap_or_default())
+        }
+        Change::Lift { entries } => {
+            let hosts: Vec<String> = entries.iter().map(denied).collect();
+            format!("deny {} no more", hosts.join(" "))
         }
         Change::Limit { credential, limits } => {
             let whose = credential.as_deref().unwrap_or("all credentials");

@@ -60,8 +60,10 @@ pub(super) fn status(reason: &Reason, inside: bool) -> StatusCode {
         Reason::HostNotAllowed(_)
         | Reason::Denied(..)
         | Reason::PortNotAllowed(..)
+        | Reason::OtherPort(..)
         | Reason::NameNotPublic(..)
         | Reason::AddressNotPublic { .. }
+        | Reason::AddressOfHost { .. }
             if !inside =>
         {
             StatusCode::FORBIDDEN

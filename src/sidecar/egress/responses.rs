@@ -5,7 +5,7 @@
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, TryLockError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -69,6 +69,10 @@ struct Inner {
     answer: Option<(Body, RequestPermit)>,
     /// Since when the client has not read available data.
     unread: Option<Instant>,
+    /// Why it has ended, if the policy forbids it.
+    why: Option<Reason>,
+    /// Who waits for data.
+    reader: Option<Waker>,
 }
 
 impl<C: Clone + Send + Sync + 'static> Responses<C> {
@@ -81,7 +85,7 @@ impl<C: Clone + Send + Sync + 'static> Responses<C> {
         slot: RequestPermit,
     ) -> Response<Body> {
         response.map(|body| {
-            let held = Mutex::new(Inner { answer: Some((body, slot)), unread: None });
+            let held = Mutex::new(Inner { answer: Some((body, slot)), unread: None, why: None, reader: None });
             let entry = Arc::new(Entry { client, intent: intent.clone(), held });
             let mut all = lock(&self.all);
             if all.len() >= TIDY {
@@ -107,6 +111,27 @@ impl<C: Clone + Send + Sync + 'static> Responses<C> {
             [0, _] => self.end_unread(long),
             _ => self.end_unread(long / 8),
         }
+    }
+
+    /// Ends the responses that the policy does not allow any more; returns their clients, intents and reasons.
+    pub(super) fn end_forbidden(
+        &self,
+        forbidden: impl Fn(&C, &Intent) -> Option<Reason>,
+    ) -> Vec<(C, Arc<Intent>, Reason)> {
+        let entries: Vec<Arc<Entry<C>>> = lock(&self.all).iter().filter_map(Weak::upgrade).collect();
+        let mut ended = Vec::new();
+        for entry in entries {
+            let Some(reason) = forbidden(&entry.client, &entry.intent) else { continue };
+            let mut held = lock(&entry.held);
+            if held.answer.take().is_some() {
+                held.why = Some(reason.clone());
+                if let Some(reader) = held.reader.take() {
+                    reader.wake();
+                }
+                ended.push((entry.client.clone(), entry.intent.clone(), reason));
+            }
+        }
+        ended
     }
 
     /// Ends the responses above the limits that were unread for `long`; returns their clients and intents.
@@ -161,8 +186,15 @@ impl<C> hyper::body::Body for Tracked<C> {
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let mut held = lock(&self.0.held);
         held.unread = None;
-        let Some((body, _)) = &mut held.answer else { return Poll::Ready(Some(Err(Box::new(Reason::Unread)))) };
-        let frame = ready!(Pin::new(body).poll_frame(context));
+        let Some((body, _)) = &mut held.answer else {
+            let why = held.why.clone().unwrap_or(Reason::Unread);
+            return Poll::Ready(Some(Err(Box::new(why))));
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
+            // Only where it waits: it may have to learn that it is forbidden.
+            held.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        };
         held.unread = frame.is_some().then(Instant::now);
         Poll::Ready(frame)
     }

@@ -200,7 +200,24 @@ impl Egress {
         // Grants may have been used meanwhile.
         self.change(|_| fresh.without(&lock(&self.spent)));
         self.meter.limits_changed();
+        self.end_forbidden(&before);
         Ok(())
+    }
+
+    /// Ends responses in progress that the active policy forbids, and `begun` did not.
+    fn end_forbidden(&self, begun: &Snapshot) {
+        let forbidden = |client: &Weak<Self>, intent: &Intent| {
+            let client = client.upgrade()?;
+            // Sidecars have policies of their own.
+            let is_agents = client.client == Client::Agent;
+            let now = self.snapshots.borrow().agent.policy.clone();
+            is_agents.then(|| still_allowed(&begun.policy, &now, intent).err()).flatten()
+        };
+        for (client, intent, reason) in self.responses.end_forbidden(forbidden) {
+            if let Some(client) = client.upgrade() {
+                client.record(Some(&intent), LoggedDecision::Refuse(&reason));
+            }
+        }
     }
 
     /// Uses a grant for one request, if nothing else allows the request.

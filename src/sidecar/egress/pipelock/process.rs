@@ -27,6 +27,9 @@ use crate::sidecar::egress::ROLE;
 /// How long it may take until it is healthy, and how often it is asked.
 const READY: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(20);
+/// How often its health is looked at, how long it may take to say so, and how often it may not.
+const CHECK: Duration = Duration::from_secs(2);
+const MISSED: u32 = 3;
 /// How long it may take until it enforces a change.
 const RELOAD: Duration = Duration::from_secs(5);
 /// Maximum length of a line of its output, and of its answer about its health, in bytes.
@@ -76,7 +79,7 @@ impl Running {
         let running = Self { pid, said: heard };
         let up = async {
             running.until(digest, 0).await?;
-            while !is_healthy().await {
+            while !is_healthy(READY).await {
                 running.alive()?;
                 tokio::time::sleep(POLL).await;
             }
@@ -128,10 +131,17 @@ impl Running {
         said.ended.as_ref().map_or(Ok(()), |why| Err(format!("it has ended: {why}; {}", said.errors.trim())))
     }
 
-    /// Waits until it has ended; returns how, with its last words.
+    /// Waits until it has ended, or does not answer any more; returns how, with its last words.
     pub(super) async fn ended(&self) -> String {
         let mut said = self.said.clone();
-        let ended = said.wait_for(|said| said.ended.is_some()).await;
+        let ended = tokio::select! {
+            ended = said.wait_for(|said| said.ended.is_some()) => ended,
+            () = hangs() => {
+                // It must not come back while egress ends.
+                let _ = kill(self.pid, Signal::SIGKILL);
+                return format!("Pipelock does not answer; {}", self.errors());
+            }
+        };
         let why = ended.ok().and_then(|said| said.ended.clone()).unwrap_or_else(|| "unknown".to_owned());
         format!("Pipelock has ended: {why}; {}", self.errors())
     }
@@ -182,8 +192,17 @@ async fn await_end(mut child: Child, said: Arc<watch::Sender<Said>>) {
     said.send_modify(|said| said.ended = Some(why));
 }
 
-/// Whether it says that it is healthy.
-async fn is_healthy() -> bool {
+/// Resolves when it has not said that it is healthy for several times.
+async fn hangs() {
+    let mut missed = 0;
+    while missed < MISSED {
+        tokio::time::sleep(CHECK).await;
+        missed = if is_healthy(CHECK).await { 0 } else { missed + 1 };
+    }
+}
+
+/// Whether it says within a time that it is healthy.
+async fn is_healthy(patience: Duration) -> bool {
     let ask = async {
         let stream = TcpStream::connect(("127.0.0.1", layout::PORT)).await?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
@@ -195,7 +214,7 @@ async fn is_healthy() -> bool {
             Limited::new(response.into_body(), MAX_LINE).collect().await.map_err(|error| anyhow::anyhow!(error))?;
         anyhow::Ok(ok && says_healthy(&body.to_bytes()))
     };
-    timeout(READY, ask).await.is_ok_and(|healthy| healthy.unwrap_or(false))
+    timeout(patience, ask).await.is_ok_and(|healthy| healthy.unwrap_or(false))
 }
 
 /// Lines of text. Of a line that is too long, only the first part is read.

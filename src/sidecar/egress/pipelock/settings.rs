@@ -129,7 +129,8 @@ impl Settings {
             },
             ssrf: Ssrf { ip_allowlist: self.spec.ip_allow.iter().map(|range| range.trunc().to_string()).collect() },
             response_scanning: ResponseScanning {
-                enabled: self.spec.dlp.responses != Action::Off,
+                // Pipelock 2.3 blocks by its defaults where this is off.
+                enabled: true,
                 action: if self.spec.dlp.responses == Action::Block { "block" } else { "warn" },
             },
             logging: Logging { format: "json", output: "stdout", include_allowed: false, include_blocked: true },
