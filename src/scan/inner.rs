@@ -134,11 +134,12 @@ pub(super) fn wrapped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>
     ranges.iter().map(|range| place(range.start)..place(range.end.saturating_sub(1)) + 1).collect()
 }
 
-/// Whether decoded bytes are text. If not, the run was not encoded text.
+/// Whether decoded bytes are text. If not, the run was not encoded text. White space is text: files begin with indented lines.
 fn is_text(bytes: &[u8]) -> bool {
-    let graphic = |bytes: &[u8]| bytes.iter().filter(|byte| byte.is_ascii_graphic()).count() * 4 > bytes.len() * 3;
+    let is_of_text = |byte: &&u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let mostly = |bytes: &[u8]| bytes.iter().filter(is_of_text).count() * 4 > bytes.len() * 3;
     // The beginning rules most out.
-    graphic(&bytes[..bytes.len().min(16)]) && graphic(bytes)
+    mostly(&bytes[..bytes.len().min(16)]) && mostly(bytes)
 }
 
 /// The characters of base64.
@@ -298,6 +299,8 @@ mod tests {
         assert_eq!(texts("a%67%68p"), ["aghp"]);
         assert_eq!(texts("x=aGVsbG8gd29ybGQsIHRoaXMgaXMgaXQ="), ["hello world, this is it"]);
         assert_eq!(texts("no escapes here"), Vec::<String>::new());
+        let indented = "        a:\n            b: c\n";
+        assert_eq!(texts(&data_encoding::BASE64.encode(indented.as_bytes())), [indented]);
     }
 
     #[test]

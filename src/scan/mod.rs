@@ -22,6 +22,7 @@ mod keywords;
 mod mask;
 mod multipart;
 mod owner;
+mod password;
 mod places;
 mod prefilter;
 mod protobuf;
@@ -51,6 +52,8 @@ pub use scanner::{Look, PLACEHOLDER, Scanner, Warn};
 pub use secret::KnownSecret;
 pub use windows::{LiveStream, Overlap, Windows};
 
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod mask_tests;
 #[cfg(test)]

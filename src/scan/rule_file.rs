@@ -3,6 +3,8 @@
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use super::password::is_placeholder;
+
 /// Maximum size of a compiled expression, in bytes.
 const MAX_REGEX: usize = 4 << 20;
 
@@ -38,6 +40,9 @@ pub(super) struct Entry {
     pub(super) checksum: Option<Checksum>,
     /// Our extension: whether the rule applies to requests, to responses, or, if absent, to both.
     pub(super) direction: Option<Direction>,
+    /// Our extension: people choose the value, so that a variable or a plain example is none.
+    #[serde(default)]
+    pub(super) password: bool,
 }
 
 /// An allowlist: matches that are not findings.
@@ -77,6 +82,9 @@ pub(super) enum Checksum {
     /// new authentication token formats", 2021; npm does the same).
     #[serde(rename = "crc32-base62")]
     Crc32Base62,
+    /// No checksum: base64 of a name, a colon and a password that is no plain example (RFC 7617, section 2).
+    #[serde(rename = "base64-login")]
+    Base64Login,
 }
 
 /// Compiles the expression of a rule or an allowlist.
@@ -138,12 +146,26 @@ impl AllowlistMatcher {
 }
 
 impl Checksum {
-    /// Whether the checksum of a token is correct; never for another length.
+    /// Whether the checksum of a token is correct, or its content is what it should be; never for another length.
     pub(super) fn matches(self, token: &[u8]) -> bool {
-        let Self::Crc32Base62 = self;
-        let Some((prefix, rest)) = token.split_at_checked(4) else { return false };
-        prefix.ends_with(b"_") && rest.len() == 36 && crc32_base62(&rest[..30]) == rest[30..]
+        match self {
+            Self::Crc32Base62 => {
+                let Some((prefix, rest)) = token.split_at_checked(4) else { return false };
+                prefix.ends_with(b"_") && rest.len() == 36 && crc32_base62(&rest[..30]) == rest[30..]
+            }
+            Self::Base64Login => is_login(token),
+        }
     }
+}
+
+/// Whether base64 is a name, a colon and a password.
+fn is_login(token: &[u8]) -> bool {
+    let Ok(text) = data_encoding::BASE64.decode(token) else { return false };
+    let colon = memchr::memchr(b':', &text).filter(|at| *at > 0);
+    colon.is_some_and(|at| {
+        let is_text = std::str::from_utf8(&text).is_ok_and(|text| !text.contains(char::is_control));
+        is_text && text.len() > at + 4 && !is_placeholder(&text[at + 1..])
+    })
 }
 
 /// The CRC-32 of some bytes as six digits in base 62.

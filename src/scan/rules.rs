@@ -8,6 +8,7 @@ use regex::bytes::Regex;
 
 use super::budget::{Budget, Exhausted};
 use super::keywords::Keywords;
+use super::password::is_placeholder;
 use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, compile};
 
 /// The built-in rules: documented token formats of providers.
@@ -48,6 +49,8 @@ struct Rule {
     entropy: f64,
     group: Option<usize>,
     checksum: Option<Checksum>,
+    /// Whether what only stands for a password is none.
+    password: bool,
     allowlists: Vec<AllowlistMatcher>,
 }
 
@@ -119,7 +122,8 @@ impl Rules {
                 }
                 words.extend(entry.keywords.into_iter().map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
-                all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, allowlists });
+                let (checksum, password) = (entry.checksum, entry.password);
+                all.push(Rule { id, source, regex, entropy, group, checksum, password, allowlists });
             }
         }
         Ok(Self { all, keywords: Keywords::new(words)?, always })
@@ -241,6 +245,7 @@ impl Rule {
             let to = memchr::memchr(b'\n', &bytes[whole.end()..]).map_or(bytes.len(), |after| whole.end() + after);
             let meant = entropy(token) >= self.entropy
                 && self.checksum.is_none_or(|checksum| checksum.matches(token))
+                && !(self.password && is_placeholder(token))
                 && !self
                     .allowlists
                     .iter()
