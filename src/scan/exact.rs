@@ -34,6 +34,8 @@ pub struct ExactMatcher {
     /// Whether each form is plain text, at most with escapes.
     plain: Vec<bool>,
     longest: usize,
+    /// Whether a secret has what looks like an escape of URLs.
+    escape_like: bool,
 }
 
 /// A prefix of a secret at the end of a text.
@@ -60,6 +62,7 @@ impl ExactMatcher {
     /// Builds the matcher; secrets that are too short are left out.
     pub fn new(secrets: &[String]) -> Self {
         let long = secrets.iter().filter(|secret| secret.len() >= MIN_SECRET).take(MAX_SECRETS);
+        let escape_like = long.clone().any(|secret| has_escape(secret.bytes()) || has_escape(secret.bytes().rev()));
         let written = long.flat_map(|secret| written(secret));
         let mut all: Vec<(Vec<u8>, Reverse<bool>)> = written
             .flat_map(|text| {
@@ -75,7 +78,7 @@ impl ExactMatcher {
         let longest = forms.iter().map(Vec::len).max().unwrap_or_default();
         // At most one bit in sixty-four is set.
         let bits = (forms.len() * HELD * 64).next_power_of_two().ilog2().clamp(MIN_BITS, MAX_BITS);
-        let mut exact = Self { table: Vec::new(), shift: u32::BITS - bits, forms, plain, longest };
+        let mut exact = Self { table: Vec::new(), shift: u32::BITS - bits, forms, plain, longest, escape_like };
         if !exact.forms.is_empty() {
             exact.table = vec![0; 1 << (bits - 6)];
         }
@@ -106,6 +109,11 @@ impl ExactMatcher {
     /// The length of the longest form, in bytes.
     pub fn longest_form(&self) -> usize {
         self.longest
+    }
+
+    /// Whether a secret has what looks like an escape of URLs: it is another text where such escapes are resolved.
+    pub(super) fn is_escape_like(&self) -> bool {
+        self.escape_like
     }
 
     /// Whether the text contains a secret, in any form.
@@ -238,6 +246,19 @@ fn written(secret: &str) -> Vec<String> {
         }
     }
     all
+}
+
+fn has_escape(mut bytes: impl Iterator<Item = u8>) -> bool {
+    // How many bytes of an escape were before.
+    let mut before = 0;
+    bytes.any(|byte| {
+        before = match (byte, before) {
+            (b'%', _) => 1,
+            (byte, 1 | 2) if byte.is_ascii_hexdigit() => before + 1,
+            _ => 0,
+        };
+        before == 3
+    })
 }
 
 /// The forms of a secret. Two secrets of the same characters, but for letters and digits, have the same forms in the

@@ -34,8 +34,14 @@ pub(super) enum Inner {
 pub(super) type ScanFn<'a> = dyn FnMut(&[u8], Inner, &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
 
 /// Scans the inner texts one after the other, so that only one of them is in memory: with the escapes of JSON and URLs
-/// resolved, and with runs of base64 and hexadecimal digits decoded.
-pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) -> Result<Option<Finding>, Exhausted> {
+/// resolved, and with runs of base64 and hexadecimal digits decoded. `apart` says that escapes of JSON are resolved once more
+/// without those of URLs, which something that is searched for looks like.
+pub(super) fn inner(
+    bytes: &[u8],
+    apart: bool,
+    budget: &mut Budget,
+    scan: &mut ScanFn<'_>,
+) -> Result<Option<Finding>, Exhausted> {
     let mut visit_as = |text: &[u8], kind: Inner, budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
         budget.reserve(text.len())?;
         let found = scan(text, kind, budget);
@@ -49,8 +55,15 @@ pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) ->
             }
         }
     }
-    if let Some(text) = unescape(bytes)
+    if let Some(text) = unescape(bytes, true)
         && let Some(finding) = visit_as(&text, Inner::Escaped, budget)?
+    {
+        return Ok(Some(finding));
+    }
+    if apart
+        && memchr::memchr(b'%', bytes).is_some()
+        && let Some(text) = unescape(bytes, false)
+        && let Some(finding) = visit_as(&text, Inner::Encoded, budget)?
     {
         return Ok(Some(finding));
     }
@@ -200,10 +213,11 @@ fn lenient(run: &[u8]) -> Option<Vec<u8>> {
     encoding.decode(run).or_else(|_| encoding.decode(&run[..cut])).ok()
 }
 
-/// Resolves the `\\` escapes of JSON and the `%` escapes of URLs; `None` if there are none.
-fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
+/// Resolves the `\\` escapes of JSON and, if `urls` says so, the `%` escapes of URLs; `None` if there are none.
+fn unescape(bytes: &[u8], urls: bool) -> Option<Vec<u8>> {
+    let find = |text: &[u8]| if urls { memchr::memchr2(b'\\', b'%', text) } else { memchr::memchr(b'\\', text) };
     let mut rest = bytes;
-    let first = memchr::memchr2(b'\\', b'%', rest)?;
+    let first = find(rest)?;
     let mut text = Vec::with_capacity(bytes.len());
     let mut next = Some(first);
     while let Some(at) = next {
@@ -211,7 +225,7 @@ fn unescape(bytes: &[u8]) -> Option<Vec<u8>> {
         rest = &rest[at..];
         let taken = if rest[0] == b'%' { percent(rest, &mut text) } else { backslash(rest, &mut text) };
         rest = &rest[taken..];
-        next = memchr::memchr2(b'\\', b'%', rest);
+        next = find(rest);
     }
     text.extend_from_slice(rest);
     (text.len() < bytes.len()).then_some(text)
@@ -292,7 +306,7 @@ mod tests {
                 found.push(String::from_utf8_lossy(text).into_owned());
                 Ok(None)
             };
-            inner(text.as_bytes(), &mut Budget::unbounded(), &mut scan).unwrap();
+            inner(text.as_bytes(), false, &mut Budget::unbounded(), &mut scan).unwrap();
             found
         };
         assert_eq!(texts(r"\u0067hp\/x"), ["ghp/x"]);
@@ -326,12 +340,12 @@ mod tests {
         /// Each byte of the resolved text is made from its range alone.
         #[test]
         fn escapes_are_found_again(text in r#"([a-z"]|\\\\|\\n|\\"|\\u00[46]1|%[46]1|%|\\u00e9|\\ud83d){0,30}\\\\?"#) {
-            let Some(resolved) = unescape(text.as_bytes()) else { return Ok(()) };
+            let Some(resolved) = unescape(text.as_bytes(), true) else { return Ok(()) };
             let each: Vec<Range<usize>> = (0..resolved.len()).map(|at| at..at + 1).collect();
             let ranges = escaped(text.as_bytes(), &each);
             for (index, range) in ranges.iter().enumerate() {
                 let piece = &text.as_bytes()[range.clone()];
-                let alone = unescape(piece).unwrap_or_else(|| piece.to_vec());
+                let alone = unescape(piece, true).unwrap_or_else(|| piece.to_vec());
                 proptest::prop_assert!(alone.contains(&resolved[index]), "{text:?} {index} {range:?}");
                 proptest::prop_assert!(index == 0 || ranges[index - 1].end == range.start || ranges[index - 1] == *range);
             }

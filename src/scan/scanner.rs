@@ -265,7 +265,7 @@ impl Scanner {
             return Ok(None);
         }
         let outer = context.layer;
-        inner::inner(bytes, budget, &mut |inner, kind, budget| {
+        inner::inner(bytes, self.exact.is_escape_like(), budget, &mut |inner, kind, budget| {
             let layer = match (kind, &outer) {
                 (Inner::Escaped, Some(outer)) => Some(Layer::Escaped(bytes, outer)),
                 (Inner::Wrapped, Some(outer)) => Some(Layer::Wrapped(bytes, outer)),
