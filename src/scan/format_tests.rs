@@ -355,3 +355,41 @@ fn values_in_files_of_credentials_are_found_and_variables_are_not() {
     let example = ["wJalrXUtnFEMI/", "K7MDENG/bPxRfiCYEXAMPLEKEY"].concat();
     assert_eq!(rule_of(format!("aws_secret_access_key = {example}").as_bytes()), None);
 }
+
+#[test]
+fn keys_of_bitcoin_are_found_where_the_user_names_their_rules() {
+    // Of Bitcoin's wiki, and the first test vector of BIP-32.
+    let wif = ["5HueCGU8rMjxEXxi", "PuD5BDku4MkFqeZyd4dZ1jvhTVqvbTLvyTJ"].concat();
+    let extended = [
+        "xprv9s21ZrQH143K3QTDL4LXw2F7HEK3wJUD2nW2nRk4stbPy6cq3jPPqjiChkVv",
+        "vNKmPGJxWUtg6LnF5kejMRNNU3TGtRBeJgk33yuGBxrMPHi",
+    ]
+    .concat();
+    for (id, text) in [("bitcoin-wif", format!("privkey: {wif}\n")), ("bip32-key", format!("key = {extended}\n"))] {
+        assert_eq!(rule_of(text.as_bytes()), None, "{id} is not named");
+        for action in [Action::Block, Action::Mask, Action::Warn] {
+            let dlp = Dlp { actions: [(id.to_owned(), action)].into(), ..Dlp::default() };
+            let scanner = Scanner::new(&[], RULES.clone(), Arc::new(Actions::new(&dlp)));
+            let found = scanner.scan_unbounded(text.as_bytes()).map(|finding| finding.rule);
+            assert_eq!(found.as_deref(), (action >= Action::Mask).then_some(id), "{text}");
+            // Towards a model, where everything else is masked.
+            let model = scanner.for_request(Some(Action::Mask), Arc::new(|_| {}));
+            assert_eq!(model.scan_unbounded(text.as_bytes()).is_some(), action >= Action::Mask, "{text}");
+            let wrong = text.replace('T', "U");
+            assert_eq!(scanner.scan_unbounded(wrong.as_bytes()), None, "{wrong}");
+        }
+        let strict = Scanner::new(&[], RULES.clone(), Arc::new(Actions::new(&Dlp::default())));
+        assert!(
+            !strict.contains_secret(text.as_bytes())
+                && strict.for_request(Some(Action::Mask), Arc::new(|_| {})).scan_unbounded(text.as_bytes()).is_none()
+        );
+    }
+    let public = [
+        "xpub661MyMwAqRbcFtXgS5sYJABqqG9YLmC4Q1Rdap9gSE8NqtwybGhe",
+        "PY2gZ29ESFjqJoCu1Rupje8YtGqsefD265TMg7usUDFdp6W1EGMcet8",
+    ]
+    .concat();
+    let dlp = Dlp { actions: [("bip32-key".to_owned(), Action::Block)].into(), ..Dlp::default() };
+    let scanner = Scanner::new(&[], RULES.clone(), Arc::new(Actions::new(&dlp)));
+    assert_eq!(scanner.scan_unbounded(public.as_bytes()), None);
+}

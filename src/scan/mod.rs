@@ -7,6 +7,7 @@
 mod action;
 mod aws_chunked;
 mod aws_chunked_windows;
+mod base58;
 mod body_format;
 mod budget;
 mod carrier;

@@ -3,6 +3,7 @@
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use super::base58::decode_checked;
 use super::password::is_placeholder;
 
 /// Maximum size of a compiled expression, in bytes.
@@ -43,6 +44,16 @@ pub(super) struct Entry {
     /// Our extension: people choose the value, so that a variable or a plain example is none.
     #[serde(default)]
     pub(super) password: bool,
+    /// Our extension: `off` for a rule that applies only where the user's actions name it.
+    pub(super) default: Option<DefaultAction>,
+}
+
+/// What a rule does that the user says nothing of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DefaultAction {
+    /// Nothing.
+    Off,
 }
 
 /// An allowlist: matches that are not findings.
@@ -85,6 +96,12 @@ pub(super) enum Checksum {
     /// No checksum: base64 of a name, a colon and a password that is no plain example (RFC 7617, section 2).
     #[serde(rename = "base64-login")]
     Base64Login,
+    /// Base58Check of a private key of Bitcoin, in the wallet import format.
+    #[serde(rename = "base58-wif")]
+    Base58Wif,
+    /// Base58Check of an extended private key (BIP-32, "Serialization format").
+    #[serde(rename = "base58-bip32")]
+    Base58Bip32,
 }
 
 /// Compiles the expression of a rule or an allowlist.
@@ -154,6 +171,13 @@ impl Checksum {
                 prefix.ends_with(b"_") && rest.len() == 36 && crc32_base62(&rest[..30]) == rest[30..]
             }
             Self::Base64Login => is_login(token),
+            // A version, the key, and a byte that says that the public key is compressed.
+            Self::Base58Wif => decode_checked(token).is_some_and(|bytes| match bytes[..] {
+                [0x80 | 0xef, ..] => bytes.len() == 33 || bytes.len() == 34 && bytes[33] == 1,
+                _ => false,
+            }),
+            // Of 78 bytes, the key is behind a zero at the end.
+            Self::Base58Bip32 => decode_checked(token).is_some_and(|bytes| bytes.len() == 78 && bytes[45] == 0),
         }
     }
 }

@@ -51,6 +51,8 @@ struct Rule {
     checksum: Option<Checksum>,
     /// Whether what only stands for a password is none.
     password: bool,
+    /// Whether it applies only where the user names it.
+    opt_in: bool,
     allowlists: Vec<AllowlistMatcher>,
 }
 
@@ -122,8 +124,8 @@ impl Rules {
                 }
                 words.extend(entry.keywords.into_iter().map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
-                let (checksum, password) = (entry.checksum, entry.password);
-                all.push(Rule { id, source, regex, entropy, group, checksum, password, allowlists });
+                let (checksum, password, opt_in) = (entry.checksum, entry.password, entry.default.is_some());
+                all.push(Rule { id, source, regex, entropy, group, checksum, password, opt_in, allowlists });
             }
         }
         Ok(Self { all, keywords: Keywords::new(words)?, always })
@@ -137,6 +139,11 @@ impl Rules {
     /// Whether there is a rule with this id.
     pub fn has(&self, id: &str) -> bool {
         self.all.iter().any(|rule| rule.id == id)
+    }
+
+    /// Whether a rule applies only where the user's actions name it.
+    pub(super) fn is_opt_in(&self, id: &str) -> bool {
+        self.all.iter().any(|rule| rule.opt_in && rule.id == id)
     }
 
     /// Whether there are no rules.

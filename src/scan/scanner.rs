@@ -243,6 +243,7 @@ impl Scanner {
 
     pub(super) fn action(&self, rule: &str) -> Action {
         match self.action_override {
+            _ if !self.actions.names(rule) && self.rules.is_opt_in(rule) => Action::Off,
             None => self.actions.of(rule),
             // Softer than `block`: what the user says of a single rule holds.
             Some(Action::Mask) => self.actions.masking(rule),

@@ -60,6 +60,32 @@ fn promise_09_secrets_are_found_through_what_is_wrapped_around_them() {
     assert_eq!(found(&scanner, wrapped("just text. ".repeat(50).as_bytes(), "\n").as_bytes()), None);
 }
 
+#[test]
+fn promise_09_a_secret_that_looks_escaped_is_found_under_escapes_and_joined_as_it_is() {
+    let secret = "pass%41word\\x \"of mine\"";
+    let rules = Arc::new(Rules::none());
+    let scanner = Scanner::new(&[secret.to_owned()], rules, Arc::new(Actions::new(&Dlp::default())));
+    let json = |text: &str| serde_json::to_string(text).unwrap();
+    let reversed: String = secret.chars().rev().collect();
+    for text in [json(secret), json(&json(secret)), json(&json(&json(secret))), json(&reversed), json(&json(&reversed))]
+    {
+        assert_eq!(found(&scanner, text.as_bytes()).as_deref(), Some(KNOWN_SECRET), "{text}");
+    }
+    let harmless = json(&json(&secret.replace("word", "wort")));
+    assert_eq!(found(&scanner, harmless.as_bytes()), None);
+    // Cut at a space: the line end before a boundary is no part of the content, and everything else is.
+    for (at, _) in secret.match_indices([' ', '%', 'w']) {
+        for at in [at, at + 1] {
+            let (one, two) = secret.split_at(at);
+            let part = |text: &str| format!("--b\r\nContent-Disposition: form-data; name=a\r\n\r\n{text}\r\n");
+            let body = format!("{}{}--b--\r\n", part(one), part(two));
+            let format = BodyFormat::read("multipart/form-data; boundary=b", &[], None).unwrap();
+            let found = format.scan(&scanner, body.as_bytes(), &mut Budget::unbounded()).unwrap();
+            assert_eq!(found.map(|finding| finding.rule).as_deref(), Some(KNOWN_SECRET), "{one}|{two}");
+        }
+    }
+}
+
 fn head<'a>(path: &'a str, headers: &[(&'a str, &'a str)]) -> Head<'a> {
     Head { method: "POST", path, headers: headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect() }
 }
