@@ -55,7 +55,9 @@ impl Policy {
     /// Whether the user allows an address that is not public. Metadata services and translated addresses are never allowed.
     fn allows_private(&self, address: IpAddr, class: Class) -> bool {
         let may_be = matches!(class, Class::Private | Class::Shared | Class::Reserved);
-        may_be && self.ip_allow.iter().any(|range| range.contains(&address))
+        // "This network" (RFC 791, section 3.2) is the connecting machine itself.
+        let is_own = address.is_unspecified() || matches!(address, IpAddr::V4(address) if address.octets()[0] == 0);
+        may_be && !is_own && self.ip_allow.iter().any(|range| range.contains(&address))
     }
 
     /// The action for a secret in a request, if matching entries set it: the strictest of them.

@@ -235,7 +235,7 @@ impl EgressSpec {
                 |service: &&HostService| read.single_host().is_some_and(|host| host.to_string() == service.name);
             let Some(service) = self.host_services.iter().find(named) else { continue };
             let host = Host::Name(service.name.clone());
-            if !read.is_whole() || read.match_level(&host, service.port, None) < MatchLevel::All {
+            if entry.is_tunnel() || !read.is_whole() || read.match_level(&host, service.port, None) < MatchLevel::All {
                 let why = format!(
                     "the entry of egress.allow for {} has no effect: all of {} is allowed; `scan` alone counts, and \
                      egress.deny takes methods and paths",

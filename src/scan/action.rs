@@ -96,6 +96,11 @@ impl Actions {
         self.action == Action::Mask || self.by_rule.values().any(|action| *action == Action::Mask)
     }
 
+    /// Whether the user says something of this rule.
+    pub(super) fn names(&self, rule: &str) -> bool {
+        self.by_rule.contains_key(rule)
+    }
+
     /// Whether the user set this rule to `block`. Such a rule blocks at its provider's hosts as well.
     pub fn blocks(&self, rule: &str) -> bool {
         self.by_rule.get(rule) == Some(&Action::Block)

@@ -168,12 +168,21 @@ impl BodyFormat {
                         return Ok(Some(finding));
                     }
                 }
-                let short = parts.iter().filter(|part| part.len() <= MAX_PIECE);
-                let joined = short.map(|part| part.trim_ascii_end()).collect::<Vec<_>>().concat();
-                Ok(scanner.scan_known(&joined, budget)?)
+                // Without the line end that is the boundary's, and without all white space at the end, as some join them.
+                let short = || parts.iter().filter(|part| part.len() <= MAX_PIECE);
+                let joined = short().map(|part| without_line_end(part)).collect::<Vec<_>>().concat();
+                let trimmed = short().map(|part| part.trim_ascii_end()).collect::<Vec<_>>().concat();
+                match scanner.scan_known(&joined, budget)? {
+                    None if trimmed != joined => Ok(scanner.scan_known(&trimmed, budget)?),
+                    found => Ok(found),
+                }
             }
         }
     }
+}
+
+fn without_line_end(bytes: &[u8]) -> &[u8] {
+    bytes.strip_suffix(b"\n").map_or(bytes, |text| text.strip_suffix(b"\r").unwrap_or(text))
 }
 
 /// The values of a form or query, concatenated: a secret may be split over several.

@@ -66,7 +66,9 @@ impl ExactMatcher {
         let mut all: Vec<(Vec<u8>, Reverse<bool>)> = written
             .flat_map(|text| {
                 let plain = plain(&text).into_iter().chain(resolved(&text)).map(|form| (form, Reverse(true)));
-                plain.chain(encoded(&text).into_iter().map(|form| (form, Reverse(false)))).collect::<Vec<_>>()
+                let reversed: String = text.chars().rev().collect();
+                let encoded = encoded(&text).into_iter().chain(resolved(&reversed));
+                plain.chain(encoded.map(|form| (form, Reverse(false)))).collect::<Vec<_>>()
             })
             .collect();
         all.retain(|(form, _)| form.len() >= MIN_SECRET);

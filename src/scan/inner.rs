@@ -12,6 +12,10 @@ use super::finding::Finding;
 
 /// Maximum number of nested encodings.
 pub(super) const MAX_DEPTH: usize = 6;
+/// Maximum number of nested escapes: JSON in forms in JSON needs two for each.
+pub(super) const MAX_ESCAPES: usize = 24;
+/// The length of an escape `\\uXXXX`, in bytes.
+const UNIT: usize = 6;
 /// Shorter runs are words, in characters.
 const MIN_RUN: usize = 24;
 /// The distance between the bytes that are tested first.
@@ -136,11 +140,12 @@ pub(super) fn wrapped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>
     ranges.iter().map(|range| place(range.start)..place(range.end.saturating_sub(1)) + 1).collect()
 }
 
-/// Whether decoded bytes are text. If not, the run was not encoded text.
+/// Whether decoded bytes are text. If not, the run was not encoded text. White space is text: files begin with indented lines.
 fn is_text(bytes: &[u8]) -> bool {
-    let graphic = |bytes: &[u8]| bytes.iter().filter(|byte| byte.is_ascii_graphic()).count() * 4 > bytes.len() * 3;
+    let is_of_text = |byte: &&u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+    let mostly = |bytes: &[u8]| bytes.iter().filter(is_of_text).count() * 4 > bytes.len() * 3;
     // The beginning rules most out.
-    graphic(&bytes[..bytes.len().min(16)]) && graphic(bytes)
+    mostly(&bytes[..bytes.len().min(16)]) && mostly(bytes)
 }
 
 /// The characters of base64.
@@ -264,34 +269,47 @@ fn percent_byte(rest: &[u8]) -> Option<u8> {
     u8::try_from(high * 16 + low).ok()
 }
 
-/// The same. An escape of JSON that has escapes of URLs in it stays until those are resolved: a reader that resolves them
-/// in the other order finds no JSON.
+/// The same. An escape of JSON that has other escapes in it stays until those are resolved: a reader that resolves them in the
+/// other order finds no JSON.
 fn backslash(rest: &[u8], text: &mut Vec<u8>) -> usize {
-    let length = if rest.get(1) == Some(&b'u') { 6 } else { 2 };
-    if (1..length).any(|at| rest.get(at..).and_then(percent_byte).is_some()) {
+    if let Some(letter) = unit(rest).and_then(|unit| char::from_u32(unit.into())) {
+        text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        return UNIT;
+    }
+    // Two units for one letter (RFC 8259, section 7).
+    if let (Some(high), Some(low)) = (unit(rest), rest.get(UNIT..).and_then(unit))
+        && let Some(Ok(letter)) = char::decode_utf16([high, low]).next()
+    {
+        text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
+        return 2 * UNIT;
+    }
+    let Some(&escaped) = rest.get(1) else { return 1 };
+    let digits = rest.get(2..).unwrap_or_default();
+    let is_open = match escaped {
+        b'u' if unit(rest).is_none() => digits.iter().take(UNIT - 2).any(|byte| matches!(byte, b'\\' | b'%')),
+        b'%' => percent_byte(&rest[1..]).is_some(),
+        _ => false,
+    };
+    if is_open {
         text.push(b'\\');
         return 1;
     }
-    let unit = || {
-        let digits = std::str::from_utf8(rest.get(2..6)?).ok()?;
-        char::from_u32(u32::from_str_radix(digits, 16).ok()?)
-    };
-    match (rest.get(1), unit()) {
-        (Some(b'u'), Some(letter)) => {
-            text.extend_from_slice(letter.encode_utf8(&mut [0; 4]).as_bytes());
-            6
-        }
-        (Some(&escaped), _) => {
-            text.push(match escaped {
-                b'n' => b'\n',
-                b't' => b'\t',
-                b'r' => b'\r',
-                other => other,
-            });
-            2
-        }
-        (None, _) => 1,
+    text.push(match escaped {
+        b'n' => b'\n',
+        b't' => b'\t',
+        b'r' => b'\r',
+        other => other,
+    });
+    2
+}
+
+/// The UTF-16 unit of the escape at the beginning, `\uXXXX`.
+fn unit(rest: &[u8]) -> Option<u16> {
+    let digits = rest.strip_prefix(b"\\u")?.first_chunk::<4>()?;
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
     }
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 #[cfg(test)]
@@ -316,8 +334,12 @@ mod tests {
             assert_eq!(texts(mixed), [r"\u0067hp"], "{mixed}");
         }
         assert_eq!(texts(r"%\u0036\u0037hp"), ["%67hp"]);
+        assert_eq!(texts(r"\u\u0030067hp"), [r"\u0067hp"]);
+        assert_eq!(texts(r"p\ud83e\uDD80\u00e4\ud83e"), ["p🦀äud83e"]);
         assert_eq!(texts("x=aGVsbG8gd29ybGQsIHRoaXMgaXMgaXQ="), ["hello world, this is it"]);
         assert_eq!(texts("no escapes here"), Vec::<String>::new());
+        let indented = "        a:\n            b: c\n";
+        assert_eq!(texts(&data_encoding::BASE64.encode(indented.as_bytes())), [indented]);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod action;
 mod aws_chunked;
 mod aws_chunked_windows;
+mod base58;
 mod body_format;
 mod budget;
 mod carrier;
@@ -22,6 +23,7 @@ mod keywords;
 mod mask;
 mod multipart;
 mod owner;
+mod password;
 mod places;
 mod prefilter;
 mod protobuf;
@@ -51,6 +53,8 @@ pub use scanner::{Look, PLACEHOLDER, Scanner, Warn};
 pub use secret::KnownSecret;
 pub use windows::{LiveStream, Overlap, Windows};
 
+#[cfg(test)]
+mod format_tests;
 #[cfg(test)]
 mod mask_tests;
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //!
 //! Each keyword is represented by three consecutive bytes of it, the ones that ordinary text has least. The keywords are
 //! spread over the bits of a mask, and three tables tell for a byte which bits may have it as their first, second and
-//! third byte: where no bit is in all three, no keyword's three bytes are. The lookups depend on nothing before them, so
-//! that the processor does many at a time, and the tables stay in its first cache; an automaton waits for its last state
-//! at each byte.
+//! third byte: where no bit is in all three, no keyword's three bytes are. Keywords that are alike share a bit: the bytes of
+//! one go with those of another, and there are few such mixtures of words that differ little. The lookups depend on nothing
+//! before them, so that the processor does many at a time, and the tables stay in its first cache; an automaton waits for
+//! its last state at each byte.
 //!
 //! It must not miss a keyword, for a token would leave: a keyword is passed in every spelling that the rules know it in,
 //! at every place, and what the tables cannot express (an empty keyword) is passed everywhere.
@@ -36,32 +37,41 @@ impl Prefilter {
     /// Reads the keywords, and whether their case counts.
     pub(super) fn new<'a>(words: impl Iterator<Item = (&'a [u8], bool)>) -> Self {
         let mut filter = Self { tables: [[0; 256]; BYTES], before: 0, after: 0, everything: false };
-        let mut seen: Vec<&[u8]> = Vec::new();
+        let mut spread = [[0; BYTES]; Mask::BITS as usize];
         for (word, cased) in words {
             filter.everything |= word.is_empty();
             let offset = rarest(word);
             let looked_for = &word[offset..word.len().min(offset + BYTES)];
             filter.before = filter.before.max(offset);
             filter.after = filter.after.max(word.len() - offset);
-            // Keywords of the same three bytes share a bit.
-            let number = seen.iter().position(|other| *other == looked_for).unwrap_or(seen.len());
-            if number == seen.len() {
-                seen.push(looked_for);
-            }
-            let bit = 1 << (number % Mask::BITS as usize);
-            for (index, table) in filter.tables.iter_mut().enumerate() {
-                match looked_for.get(index) {
-                    Some(&byte) if cased => table[usize::from(byte)] |= bit,
-                    Some(&byte) => {
-                        table[usize::from(byte.to_ascii_lowercase())] |= bit;
-                        table[usize::from(byte.to_ascii_uppercase())] |= bit;
-                    }
-                    // A shorter keyword: any byte may follow.
-                    None => table.iter_mut().for_each(|mask| *mask |= bit),
-                }
-            }
+            let bytes: [Vec<u8>; BYTES] = std::array::from_fn(|index| match looked_for.get(index) {
+                Some(&byte) if cased => vec![byte],
+                Some(&byte) if byte.is_ascii_alphabetic() => vec![byte.to_ascii_lowercase(), byte.to_ascii_uppercase()],
+                Some(&byte) => vec![byte],
+                // A shorter keyword: any byte may follow.
+                None => (0..=u8::MAX).collect(),
+            });
+            filter.add(&bytes, &mut spread);
         }
         filter
+    }
+
+    /// Gives a bit to a keyword with these bytes: the one that passes the least more of ordinary text. `spread` is how much
+    /// of it the bytes of each bit are, at each place.
+    fn add(&mut self, bytes: &[Vec<u8>; BYTES], spread: &mut [[u64; BYTES]; Mask::BITS as usize]) {
+        let with = |bit: usize, of: &[u64; BYTES]| -> [u64; BYTES] {
+            std::array::from_fn(|place| {
+                let is_new = |byte: &&u8| self.tables[place][usize::from(**byte)] & (1 << bit) == 0;
+                of[place] + bytes[place].iter().filter(is_new).map(|byte| frequency(*byte)).sum::<u64>()
+            })
+        };
+        let passes = |of: &[u64; BYTES]| of.iter().product::<u64>();
+        let cost = |bit: &usize| passes(&with(*bit, &spread[*bit])) - passes(&spread[*bit]);
+        let bit = (0..spread.len()).min_by_key(cost).unwrap_or_default();
+        spread[bit] = with(bit, &spread[bit]);
+        for (table, bytes) in self.tables.iter_mut().zip(bytes) {
+            bytes.iter().for_each(|&byte| table[usize::from(byte)] |= 1 << bit);
+        }
     }
 
     /// The ranges of a text that may hold keywords, in the order of their ends. Each keyword is wholly in one of them.
@@ -100,6 +110,12 @@ impl Prefilter {
         let [first, second, third] = &self.tables;
         first[usize::from(block[index])] & second[usize::from(block[index + 1])] & third[usize::from(block[index + 2])]
     }
+}
+
+/// How frequent a byte is in ordinary text, in no unit.
+fn frequency(byte: u8) -> u64 {
+    let rank = FREQUENT.iter().position(|other| *other == byte);
+    rank.map_or(1, |rank| 2 * (FREQUENT.len() - rank) as u64)
 }
 
 /// Where the three bytes of a word begin that ordinary text has least.

@@ -3,6 +3,9 @@
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
+use super::base58::decode_checked;
+use super::password::is_placeholder;
+
 /// Maximum size of a compiled expression, in bytes.
 const MAX_REGEX: usize = 4 << 20;
 
@@ -38,6 +41,19 @@ pub(super) struct Entry {
     pub(super) checksum: Option<Checksum>,
     /// Our extension: whether the rule applies to requests, to responses, or, if absent, to both.
     pub(super) direction: Option<Direction>,
+    /// Our extension: people choose the value, so that a variable or a plain example is none.
+    #[serde(default)]
+    pub(super) password: bool,
+    /// Our extension: `off` for a rule that applies only where the user's actions name it.
+    pub(super) default: Option<DefaultAction>,
+}
+
+/// What a rule does that the user says nothing of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DefaultAction {
+    /// Nothing.
+    Off,
 }
 
 /// An allowlist: matches that are not findings.
@@ -77,6 +93,15 @@ pub(super) enum Checksum {
     /// new authentication token formats", 2021; npm does the same).
     #[serde(rename = "crc32-base62")]
     Crc32Base62,
+    /// No checksum: base64 of a name, a colon and a password that is no plain example (RFC 7617, section 2).
+    #[serde(rename = "base64-login")]
+    Base64Login,
+    /// Base58Check of a private key of Bitcoin, in the wallet import format.
+    #[serde(rename = "base58-wif")]
+    Base58Wif,
+    /// Base58Check of an extended private key (BIP-32, "Serialization format").
+    #[serde(rename = "base58-bip32")]
+    Base58Bip32,
 }
 
 /// Compiles the expression of a rule or an allowlist.
@@ -138,12 +163,33 @@ impl AllowlistMatcher {
 }
 
 impl Checksum {
-    /// Whether the checksum of a token is correct; never for another length.
+    /// Whether the checksum of a token is correct, or its content is what it should be; never for another length.
     pub(super) fn matches(self, token: &[u8]) -> bool {
-        let Self::Crc32Base62 = self;
-        let Some((prefix, rest)) = token.split_at_checked(4) else { return false };
-        prefix.ends_with(b"_") && rest.len() == 36 && crc32_base62(&rest[..30]) == rest[30..]
+        match self {
+            Self::Crc32Base62 => {
+                let Some((prefix, rest)) = token.split_at_checked(4) else { return false };
+                prefix.ends_with(b"_") && rest.len() == 36 && crc32_base62(&rest[..30]) == rest[30..]
+            }
+            Self::Base64Login => is_login(token),
+            // A version, the key, and a byte that says that the public key is compressed.
+            Self::Base58Wif => decode_checked(token).is_some_and(|bytes| match bytes[..] {
+                [0x80 | 0xef, ..] => bytes.len() == 33 || bytes.len() == 34 && bytes[33] == 1,
+                _ => false,
+            }),
+            // Of 78 bytes, the key is behind a zero at the end.
+            Self::Base58Bip32 => decode_checked(token).is_some_and(|bytes| bytes.len() == 78 && bytes[45] == 0),
+        }
     }
+}
+
+/// Whether base64 is a name, a colon and a password.
+fn is_login(token: &[u8]) -> bool {
+    let Ok(text) = data_encoding::BASE64.decode(token) else { return false };
+    let colon = memchr::memchr(b':', &text).filter(|at| *at > 0);
+    colon.is_some_and(|at| {
+        let is_text = std::str::from_utf8(&text).is_ok_and(|text| !text.contains(char::is_control));
+        is_text && text.len() > at + 4 && !is_placeholder(&text[at + 1..])
+    })
 }
 
 /// The CRC-32 of some bytes as six digits in base 62.

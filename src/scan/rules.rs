@@ -8,6 +8,7 @@ use regex::bytes::Regex;
 
 use super::budget::{Budget, Exhausted};
 use super::keywords::Keywords;
+use super::password::is_placeholder;
 use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, compile};
 
 /// The built-in rules: documented token formats of providers.
@@ -48,6 +49,10 @@ struct Rule {
     entropy: f64,
     group: Option<usize>,
     checksum: Option<Checksum>,
+    /// Whether what only stands for a password is none.
+    password: bool,
+    /// Whether it applies only where the user names it.
+    opt_in: bool,
     allowlists: Vec<AllowlistMatcher>,
 }
 
@@ -119,7 +124,8 @@ impl Rules {
                 }
                 words.extend(entry.keywords.into_iter().map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
-                all.push(Rule { id, source, regex, entropy, group, checksum: entry.checksum, allowlists });
+                let (checksum, password, opt_in) = (entry.checksum, entry.password, entry.default.is_some());
+                all.push(Rule { id, source, regex, entropy, group, checksum, password, opt_in, allowlists });
             }
         }
         Ok(Self { all, keywords: Keywords::new(words)?, always })
@@ -138,6 +144,11 @@ impl Rules {
     /// The ids of all rules.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.all.iter().map(|rule| rule.id.as_str())
+    }
+
+    /// Whether a rule applies only where the user's actions name it.
+    pub(super) fn is_opt_in(&self, id: &str) -> bool {
+        self.all.iter().any(|rule| rule.opt_in && rule.id == id)
     }
 
     /// Whether there are no rules.
@@ -246,6 +257,7 @@ impl Rule {
             let to = memchr::memchr(b'\n', &bytes[whole.end()..]).map_or(bytes.len(), |after| whole.end() + after);
             let meant = entropy(token) >= self.entropy
                 && self.checksum.is_none_or(|checksum| checksum.matches(token))
+                && !(self.password && is_placeholder(token))
                 && !self
                     .allowlists
                     .iter()

@@ -12,7 +12,7 @@ use super::carrier::Carrier;
 use super::encoding::DecodeError;
 use super::exact::{ExactMatcher, PartialMatch};
 use super::finding::{Finding, Passed};
-use super::inner::{Inner, MAX_DEPTH};
+use super::inner::{Inner, MAX_DEPTH, MAX_ESCAPES};
 use super::mask::{Layer, overwrite};
 use super::owner::{Location, RequestTarget};
 use super::places::Places;
@@ -56,6 +56,24 @@ pub struct Scanner {
     placeholders: Arc<Vec<Finder<'static>>>,
     /// The destination, if its own tokens may be sent there.
     target: Option<Arc<RequestTarget>>,
+}
+
+/// How deep a text is in others. What is deeper than is looked at does not pass.
+#[derive(Clone, Copy, Default)]
+struct Depth {
+    encodings: usize,
+    escapes: usize,
+}
+
+impl Depth {
+    fn below(self, kind: Inner) -> Result<Self, Exhausted> {
+        let deeper = match kind {
+            Inner::Encoded => Self { encodings: self.encodings + 1, ..self },
+            Inner::Escaped | Inner::Wrapped => Self { escapes: self.escapes + 1, ..self },
+        };
+        let fits = deeper.encodings <= MAX_DEPTH && deeper.escapes <= MAX_ESCAPES;
+        if fits { Ok(deeper) } else { Err(Exhausted) }
+    }
 }
 
 /// How a text is scanned.
@@ -141,7 +159,7 @@ impl Scanner {
     ) -> Result<Option<Finding>, Exhausted> {
         if self.is_enabled() {
             let layer = budget.masks.is_some().then_some(Layer::Whole);
-            self.scan_layer(bytes, 0, ScanContext { location, rules: true, layer }, budget)
+            self.scan_layer(bytes, Depth::default(), ScanContext { location, rules: true, layer }, budget)
         } else {
             Ok(None)
         }
@@ -153,7 +171,11 @@ impl Scanner {
     /// The budget is exhausted.
     pub fn scan_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let context = ScanContext { location: Location::Other, rules: false, layer: None };
-        if self.is_enabled() && !self.exact.is_empty() { self.scan_layer(bytes, 0, context, budget) } else { Ok(None) }
+        if self.is_enabled() && !self.exact.is_empty() {
+            self.scan_layer(bytes, Depth::default(), context, budget)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Scans a complete text in which findings may be masked. A text without findings is scanned as by [`Self::scan`].
@@ -226,7 +248,7 @@ impl Scanner {
     pub fn contains_secret(&self, bytes: &[u8]) -> bool {
         let strict = Self { action_override: Some(Action::Block), ..self.clone() };
         let context = ScanContext { location: Location::Other, rules: true, layer: None };
-        !matches!(strict.scan_layer(bytes, 0, context, &mut Budget::new(SHORT, SHORT)), Ok(None))
+        !matches!(strict.scan_layer(bytes, Depth::default(), context, &mut Budget::new(SHORT, SHORT)), Ok(None))
     }
 
     /// The length of the longest form of a known secret, in bytes.
@@ -241,6 +263,7 @@ impl Scanner {
 
     pub(super) fn action(&self, rule: &str) -> Action {
         match self.action_override {
+            _ if !self.actions.names(rule) && self.rules.is_opt_in(rule) => Action::Off,
             None => self.actions.of(rule),
             // Softer than `block`: what the user says of a single rule holds.
             Some(Action::Mask) => self.actions.masking(rule),
@@ -251,16 +274,13 @@ impl Scanner {
     fn scan_layer(
         &self,
         bytes: &[u8],
-        depth: usize,
+        depth: Depth,
         context: ScanContext<'_>,
         budget: &mut Budget,
     ) -> Result<Option<Finding>, Exhausted> {
         budget.spend(bytes.len())?;
         if let Some(finding) = self.scan_plain(bytes, context, budget)? {
             return Ok(Some(finding));
-        }
-        if depth == MAX_DEPTH {
-            return Ok(None);
         }
         let outer = context.layer;
         inner::inner(bytes, budget, &mut |inner, kind, budget| {
@@ -269,7 +289,7 @@ impl Scanner {
                 (Inner::Wrapped, Some(outer)) => Some(Layer::Wrapped(bytes, outer)),
                 _ => None,
             };
-            self.scan_layer(inner, depth + 1, ScanContext { layer, ..context }, budget)
+            self.scan_layer(inner, depth.below(kind)?, ScanContext { layer, ..context }, budget)
         })
     }
 

@@ -60,6 +60,32 @@ fn promise_09_secrets_are_found_through_what_is_wrapped_around_them() {
     assert_eq!(found(&scanner, wrapped("just text. ".repeat(50).as_bytes(), "\n").as_bytes()), None);
 }
 
+#[test]
+fn promise_09_a_secret_that_looks_escaped_is_found_under_escapes_and_joined_as_it_is() {
+    let secret = "pass%41word\\x \"of mine\"";
+    let rules = Arc::new(Rules::none());
+    let scanner = Scanner::new(&[secret.to_owned()], rules, Arc::new(Actions::new(&Dlp::default())));
+    let json = |text: &str| serde_json::to_string(text).unwrap();
+    let reversed: String = secret.chars().rev().collect();
+    for text in [json(secret), json(&json(secret)), json(&json(&json(secret))), json(&reversed), json(&json(&reversed))]
+    {
+        assert_eq!(found(&scanner, text.as_bytes()).as_deref(), Some(KNOWN_SECRET), "{text}");
+    }
+    let harmless = json(&json(&secret.replace("word", "wort")));
+    assert_eq!(found(&scanner, harmless.as_bytes()), None);
+    // Cut at a space: the line end before a boundary is no part of the content, and everything else is.
+    for (at, _) in secret.match_indices([' ', '%', 'w']) {
+        for at in [at, at + 1] {
+            let (one, two) = secret.split_at(at);
+            let part = |text: &str| format!("--b\r\nContent-Disposition: form-data; name=a\r\n\r\n{text}\r\n");
+            let body = format!("{}{}--b--\r\n", part(one), part(two));
+            let format = BodyFormat::read("multipart/form-data; boundary=b", &[], None).unwrap();
+            let found = format.scan(&scanner, body.as_bytes(), &mut Budget::unbounded()).unwrap();
+            assert_eq!(found.map(|finding| finding.rule).as_deref(), Some(KNOWN_SECRET), "{one}|{two}");
+        }
+    }
+}
+
 fn head<'a>(path: &'a str, headers: &[(&'a str, &'a str)]) -> Head<'a> {
     Head { method: "POST", path, headers: headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect() }
 }
@@ -268,5 +294,36 @@ fn promise_09_a_secret_with_escapes_of_its_own_is_found_in_json_in_json() {
             assert!(found(&scanner, text.as_bytes()).is_some(), "{depth}: {text}");
             text = serde_json::to_string(&[text]).unwrap();
         }
+    }
+}
+
+/// Each layer is removed by its reader; what is deeper than is looked at does not pass.
+#[test]
+fn promise_09_layers_of_json_and_forms_hide_nothing_however_many() {
+    let scanner = scanner(&Dlp::default());
+    let passes = |text: &str| matches!(scanner.scan(text.as_bytes(), &mut Budget::of(text.len())), Ok(None));
+    let quoted = |text: &str| serde_json::to_string(text).unwrap();
+    let form = |text: &str| url::form_urlencoded::Serializer::new(String::new()).append_pair("d", text).finish();
+    // One escape of the token that is itself escaped in the form between.
+    let mixed = r#"d={"a":"{\"b\":\"\\u%5cu0030067hp_REST\"}"}"#.replace("REST", &token()[4..]);
+    assert!(!passes(&mixed), "{mixed}");
+    for value in [SECRET, &token()] {
+        for order in 0..32 {
+            let mut text = value.to_owned();
+            for layer in 0..9 {
+                text = if order >> (layer % 5) & 1 == 0 { quoted(&text) } else { form(&text) };
+                assert!(!passes(&text), "{order} {layer}: {text}");
+            }
+        }
+        let mut text = format!("{value} and what makes it long enough");
+        for layer in 0..9 {
+            text = data_encoding::BASE64.encode(text.as_bytes());
+            assert!(!passes(&text), "{layer}");
+        }
+    }
+    // A letter of two units, as Python writes it.
+    let scanner = Scanner::new(&["pässwörd-🦀crab".to_owned()], scanner.rules.clone(), scanner.actions.clone());
+    for text in [r#"{"m":"p\u00e4ssw\u00f6rd-\ud83e\udd80crab"}"#, r#"{"m":"p\u00E4ssw\u00F6rd-\uD83E\uDD80crab"}"#] {
+        assert!(scanner.scan_unbounded(text.as_bytes()).is_some(), "{text}");
     }
 }

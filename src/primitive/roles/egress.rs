@@ -1,6 +1,6 @@
 //! Egress: the only way out, and the agent's proxy.
 
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::PathBuf;
 
 use super::profile::{ConfigOf, Context, Networks, NoticeEffect, Profile, Serving, UpdateOf};
@@ -22,6 +22,7 @@ impl Profile for EgressProfile {
     const NETWORKS: Networks = Networks::Some;
     const IS_PROXY: bool = true;
     const REGISTER: Option<fn(Registration) -> UpdateOf<Self>> = Some(Update::Register);
+    const HOST_ADDRESSES: Option<fn(Vec<IpAddr>) -> UpdateOf<Self>> = Some(Update::HostAddresses);
     const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = Some(Update::Policy);
     const SECRETS: Option<fn(Vec<KnownSecret>) -> UpdateOf<Self>> = Some(Update::Secrets);
     const CREDENTIALS: Option<fn(Vec<Credential>) -> UpdateOf<Self>> = Some(Update::Credentials);

@@ -45,6 +45,8 @@ pub(in crate::primitive) trait Profile: 'static {
     const MEMORY: Option<&str> = None;
     /// Whether only tests use it; it is not listed then.
     const IS_FOR_TESTS: bool = false;
+    /// The update with the addresses of the machine that this process runs on, for a role that keeps away from them.
+    const HOST_ADDRESSES: Option<fn(Vec<IpAddr>) -> UpdateOf<Self>> = None;
     /// The update with the policy, for a role that enforces one.
     const POLICY: Option<fn(Box<EnforcedPolicy>) -> UpdateOf<Self>> = None;
     /// The update with the bottle's secrets, for a role that needs them. No other role receives them.
@@ -223,6 +225,7 @@ pub(in crate::primitive) struct RoleProfile {
     pub(in crate::primitive) relays: fn(&Serving<'_>) -> Vec<Relay>,
     pub(in crate::primitive) config: fn(Context<'_>) -> Result<Value, String>,
     pub(in crate::primitive) ca: fn(&Value) -> Option<String>,
+    pub(in crate::primitive) host_addresses: fn(Vec<IpAddr>) -> Option<Value>,
     pub(in crate::primitive) policy: fn(Box<EnforcedPolicy>) -> Option<Value>,
     pub(in crate::primitive) secrets: fn(Vec<KnownSecret>) -> Option<Value>,
     pub(in crate::primitive) credentials: fn(Vec<Credential>) -> Option<Value>,
@@ -255,6 +258,7 @@ impl Entry {
             relays: P::relays,
             config: |context| serde_json::to_value(P::config(context)?).map_err(|error| error.to_string()),
             ca: |ready| P::ca(serde_json::from_value(ready.clone()).ok()?),
+            host_addresses: |addresses| serde_json::to_value(P::HOST_ADDRESSES?(addresses)).ok(),
             policy: |policy| serde_json::to_value(P::POLICY?(policy)).ok(),
             secrets: |secrets| serde_json::to_value(P::SECRETS?(secrets)).ok(),
             credentials: |credentials| serde_json::to_value(P::CREDENTIALS?(credentials)).ok(),

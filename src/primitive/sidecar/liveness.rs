@@ -3,6 +3,7 @@
 //! consequences depend on the role (see [`crate::primitive::proof::watcher`] for egress). Nothing restarts by itself;
 //! [`super::restart`] does it on request.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::audit::{self, Details, Subject};
+use crate::host;
 use crate::primitive::away::outlast;
 use crate::primitive::bottle::Bottle;
 use crate::primitive::channel::control::ControlChannel;
@@ -25,6 +27,7 @@ const DEADLINE: Duration = Duration::from_secs(6);
 /// Watches a sidecar with a control channel until it has ended or the bottle is torn down.
 pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, channel: Arc<ControlChannel>) {
     let mut ended = channel.health.subscribe();
+    let mut addresses = Vec::new();
     loop {
         let seen = tokio::select! {
             biased;
@@ -32,6 +35,7 @@ pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, 
             Ok(health) = ended.wait_for(|health| matches!(health, Health::Died(_))) => health.clone(),
             seen = async {
                 tokio::time::sleep(EVERY).await;
+                tell_addresses(&bottle, &channel, &mut addresses).await;
                 ask(&bottle, &channel).await
             } => seen,
         };
@@ -50,6 +54,19 @@ pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, 
         if matches!(seen, Health::Died(_)) {
             return;
         }
+    }
+}
+
+/// Tells a sidecar that keeps away from this machine which addresses it has, when they are others: networks of containers come
+/// and go, and so do addresses of a network.
+async fn tell_addresses(bottle: &Bottle, channel: &ControlChannel, told: &mut Vec<IpAddr>) {
+    let Ok(found) = host::addresses() else { return };
+    let found: Vec<IpAddr> = found.into_iter().map(|(_, address)| address).collect();
+    if found != *told
+        && let Some(update) = (channel.role.host_addresses)(found.clone())
+        && channel.update(bottle.session.engine.as_ref(), update).await.is_ok()
+    {
+        *told = found;
     }
 }
 

@@ -121,6 +121,8 @@ pub enum Update {
     Credentials(Vec<Credential>),
     /// The new policy.
     Policy(Box<EnforcedPolicy>),
+    /// All addresses of the user's machine, which are never allowed.
+    HostAddresses(Vec<IpAddr>),
     /// A sidecar that has become ready.
     Register(Registration),
 }

@@ -94,6 +94,10 @@ impl Role for Egress {
             }
             Update::Credentials(credentials) => self.set_credentials(credentials),
             Update::Register(registration) => self.register(registration),
+            Update::HostAddresses(addresses) => {
+                self.set_host_addresses(addresses);
+                Ok(())
+            }
             Update::Policy(policy) => {
                 // Bottler's own gate is in front: what Pipelock allows too early or too late reaches nothing.
                 if let Some(pipelock) = &self.pipelock {

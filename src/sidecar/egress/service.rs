@@ -40,7 +40,7 @@ pub struct Egress {
     pub(super) proxy_credentials: Option<String>,
     pub(super) ways: Ways,
     /// Addresses of the user's machine.
-    host_addresses: Arc<[IpAddr]>,
+    host_addresses: Arc<Mutex<Vec<IpAddr>>>,
     pub(super) provider: Arc<rustls::crypto::CryptoProvider>,
     pub(super) authority: Arc<Authority>,
     /// The active snapshots. A request keeps the one that was active when it began.
@@ -100,7 +100,7 @@ impl Egress {
             pairs: config.pairs.clone(),
             proxy_credentials: credentials,
             ways,
-            host_addresses: config.host_addresses.as_slice().into(),
+            host_addresses: Arc::new(Mutex::new(config.host_addresses.clone())),
             provider,
             snapshots: watch::Sender::new(Snapshots::new(snapshot, None)),
             spent: Arc::default(),
@@ -149,6 +149,16 @@ impl Egress {
         Ok(())
     }
 
+    /// Replaces the addresses of the user's machine, which are never allowed.
+    pub(super) fn set_host_addresses(&self, addresses: Vec<IpAddr>) {
+        let _taking = lock(&self.sidecars);
+        let mut known = lock(&self.host_addresses);
+        if *known != addresses {
+            self.change(|snapshot| snapshot.with_host_addresses(&addresses));
+            *known = addresses;
+        }
+    }
+
     /// Makes a sidecar reachable under its name, by a socket in the volume that it shares with egress.
     ///
     /// # Errors
@@ -183,11 +193,12 @@ impl Egress {
             policy.spec.tcp == before.spec.tcp,
             "tcp: these destinations are fixed at the launch: the agent's container has their names and sockets"
         );
+        let host_addresses = lock(&self.host_addresses).clone();
         let inputs = snapshot::Inputs {
             sidecars: &sidecars,
             credentials: self.proxy_credentials.as_deref(),
             ways: &self.ways,
-            host_addresses: &self.host_addresses,
+            host_addresses: &host_addresses,
             provider: &self.provider,
             inspector: self.pipelock.as_ref().map(|pipelock| pipelock.inspector()),
         };

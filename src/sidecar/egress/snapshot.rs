@@ -89,8 +89,8 @@ impl Snapshot {
         let EnforcedPolicy { generation, spec, once, limits } = enforced.clone();
         let once: Result<Vec<(u64, Allow)>, EntryError> =
             once.iter().map(|(id, entry)| Ok((*id, entry.read()?))).collect();
-        let own_host = own_host().into_iter().chain(inputs.host_addresses.iter().copied()).collect();
-        let policy = Policy { own_host, once: once?, ..spec.policy(inputs.sidecars.clone())? };
+        let policy =
+            Policy { own_host: own_host(inputs.host_addresses), once: once?, ..spec.policy(inputs.sidecars.clone())? };
         let policy = Arc::new(policy);
         let kept = previous.and_then(|previous| previous.connections(&spec, &policy));
         let (connector, client) = if let Some(kept) = kept {
@@ -172,6 +172,13 @@ impl Snapshot {
             responses: self.responses.as_ref().map(|scanner| scanner.with_placeholders(placeholders())),
             ..self.clone()
         }
+    }
+
+    /// The same with other addresses of the user's machine.
+    pub(super) fn with_host_addresses(&self, addresses: &[IpAddr]) -> Self {
+        let policy = Arc::new(Policy { own_host: own_host(addresses), ..Policy::clone(&self.policy) });
+        let (connector, client) = connections(self.connector.with_policy(&policy));
+        Self { policy, connector, client, ..self.clone() }
     }
 
     /// The same with other sidecars; keeps the connections of `previous` as [`Self::new`] does.
@@ -303,8 +310,9 @@ fn connections(connector: Connector) -> (Connector, HttpClient<Connector, Body>)
     (connector, client)
 }
 
-/// The gateways of this container's network: the host that the engine runs on.
-fn own_host() -> Vec<IpAddr> {
+/// The gateways of this container's network, which are the host that the engine runs on, and these addresses.
+fn own_host(addresses: &[IpAddr]) -> Vec<IpAddr> {
     let routes = host::readable_routes().into_iter().filter(|route| route.to.addr().is_unspecified());
-    routes.map(|route| route.by).filter(|gateway| !gateway.is_unspecified()).collect()
+    let gateways = routes.map(|route| route.by).filter(|gateway| !gateway.is_unspecified());
+    gateways.chain(addresses.iter().copied()).collect()
 }

@@ -2,7 +2,7 @@
 //! lenient than a security boundary may be.
 //!
 //! Attacks that this stops: request smuggling, by anything that servers parse differently: two lengths, bare CR or LF,
-//! folded headers, chunk extensions.
+//! folded headers, chunk extensions, a body of CONNECT.
 
 use std::io;
 use std::pin::Pin;
@@ -349,6 +349,8 @@ impl Head {
     fn end(&self) -> Result<Position, &'static str> {
         match (self.length, self.chunked) {
             (Some(_), true) => Err("there are both Content-Length and Transfer-Encoding"),
+            // The parser would take the beginning of the tunnel for it (RFC 9110, section 9.3.6).
+            (Some(1..), false) | (None, true) if self.connects => Err("CONNECT has a body"),
             _ if self.connects => Ok(Position::Opaque),
             (_, true) => Ok(Position::ChunkSize),
             (Some(0) | None, false) if self.upgrades => Ok(Position::UpgradeRequested),
@@ -386,6 +388,9 @@ mod tests {
             ),
             ("HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\0".to_owned(), true),
             ("what follows CONNECT", "CONNECT a:1 HTTP/1.1\r\n\r\n\n\0\n".to_owned(), true),
+            ("CONNECT with a length of none", "CONNECT a:1 HTTP/1.1\r\nContent-Length: 0\r\n\r\n\n\0".to_owned(), true),
+            ("CONNECT with a length", "CONNECT a:1 HTTP/1.1\r\nContent-Length: 2\r\n\r\nab".to_owned(), false),
+            ("CONNECT with chunks", "CONNECT a:1 HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), false),
             ("a target that is none", "CONNECT a%2e:1 HTTP/1.1\r\n\r\n".to_owned(), false),
             ("no version", "GET /\r\n\r\n".to_owned(), false),
             ("two spaces", "GET  / HTTP/1.1\r\n\r\n".to_owned(), false),

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
 
 use super::inspect::scan_message;
 use super::{Egress, LoggedDecision};
@@ -14,6 +16,8 @@ use crate::policy::{Decision, Form, Intent, Reason, authorize};
 use crate::scan::Overlap;
 use crate::sidecar::dialer::Connection;
 
+/// How long a connection stays open whose client sends nothing more.
+const HALF_CLOSED: Duration = Duration::from_mins(2);
 /// Buffer size in each direction, in bytes.
 const BUFFER: usize = 64 << 10;
 
@@ -86,7 +90,8 @@ async fn carry(near: &mut Connection, intent: &Arc<Intent>, egress: &Arc<Egress>
         // The connection ends when both directions have ended; a refusal ends both.
         sent = &mut out => {
             sent?;
-            back.await;
+            // A client that is gone looks like one that only has nothing more to send.
+            let _ = timeout(HALF_CLOSED, back).await;
             Ok(())
         }
         () = &mut back => out.await,

@@ -6,11 +6,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::Request;
-use hyper::client::conn::http2::{SendRequest, handshake};
+use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
+use super::{CHANNEL_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::layout::sidecar::{CTL_DIR, HOST_SOCKET};
 use crate::policy::HostService;
 use crate::sidecar::dialer::{Connection, DIAL};
@@ -70,7 +71,10 @@ impl Channel {
 
     /// Uses a connection of the holder's. It replaces an earlier one, whose streams go on.
     pub(super) async fn open(&self, stream: UnixStream) {
-        let Ok((holder, connection)) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await else { return };
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CHANNEL_WINDOW);
+        builder.max_send_buf_size(SEND_BUFFER);
+        let Ok((holder, connection)) = builder.handshake(TokioIo::new(stream)).await else { return };
         self.0.send_replace(Some(holder));
         // Its end closes the sender, which says so.
         let _ = connection.await;

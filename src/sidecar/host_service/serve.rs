@@ -16,12 +16,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::{CHANNEL_WINDOW, CONCURRENT, SEND_BUFFER, STREAM_WINDOW};
 use crate::policy::HostService;
 
 /// The time limit for connecting to a service.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Connections at a time, of one egress.
-const CONCURRENT: u32 = 256;
 
 /// Serves a channel until it ends: connects to the declared services, and to nothing else.
 ///
@@ -36,7 +35,8 @@ pub async fn serve(
         async move { Ok::<_, Infallible>(respond(request, &services).await) }
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.max_concurrent_streams(CONCURRENT);
+    builder.max_concurrent_streams(CONCURRENT).max_send_buf_size(SEND_BUFFER);
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(CHANNEL_WINDOW);
     builder.serve_connection(TokioIo::new(channel), respond).await
 }
 

@@ -5,6 +5,7 @@
 
 #[path = "../../../src/credential/mod.rs"]
 pub mod credential;
+pub mod message;
 #[path = "../../../src/net/mod.rs"]
 pub mod net;
 #[path = "../../../src/policy/mod.rs"]
