@@ -1,5 +1,5 @@
-//! Base58 with a checksum, as keys of Bitcoin have it ("Base58Check encoding" of Bitcoin's documentation): a version, a payload,
-//! and the first four bytes of the SHA-256 of the SHA-256 of both.
+//! Base58 with a checksum, as keys of Bitcoin have it (`Base58Check` in Bitcoin's documentation): a version, a payload, and the
+//! first four bytes of the SHA-256 of the SHA-256 of both.
 
 use sha2::{Digest, Sha256};
 

@@ -70,7 +70,9 @@ impl Prefilter {
         let bit = (0..spread.len()).min_by_key(cost).unwrap_or_default();
         spread[bit] = with(bit, &spread[bit]);
         for (table, bytes) in self.tables.iter_mut().zip(bytes) {
-            bytes.iter().for_each(|&byte| table[usize::from(byte)] |= 1 << bit);
+            for byte in bytes {
+                table[usize::from(*byte)] |= 1 << bit;
+            }
         }
     }
 

@@ -96,10 +96,10 @@ pub(super) enum Checksum {
     /// No checksum: base64 of a name, a colon and a password that is no plain example (RFC 7617, section 2).
     #[serde(rename = "base64-login")]
     Base64Login,
-    /// Base58Check of a private key of Bitcoin, in the wallet import format.
+    /// `Base58Check` of a private key of Bitcoin, in the wallet import format.
     #[serde(rename = "base58-wif")]
     Base58Wif,
-    /// Base58Check of an extended private key (BIP-32, "Serialization format").
+    /// `Base58Check` of an extended private key (BIP-32, "Serialization format").
     #[serde(rename = "base58-bip32")]
     Base58Bip32,
 }
