@@ -441,6 +441,7 @@ function Bottle:close() end
 ---@field dlp Dlp What is looked for in requests, and what happens then.
 ---@field engine? "bottler"|"pipelock" What inspects requests beside bottler's own gate.
 ---@field git? GitRepository[] Repositories behind the git gate.
+---@field host_services? HostService[] Services of the user's machine, each under a name of its own.
 ---@field image? string The image of that engine, by its digest.
 ---@field ip_allow? string[] Private address ranges that the user means to reach, as CIDR.
 ---@field mode "enforce"|"audit" Whether what is not allowed is refused.
@@ -477,6 +478,11 @@ function Bottle:close() end
 ---@field max_push integer Maximum size of a pack, in bytes.
 ---@field protected string[] Patterns of paths that no commit may change.
 ---@field tags string[] Patterns of tags, without `refs/tags/`. An existing tag never changes.
+
+---A service on the loopback interface of the machine that bottler runs on.
+---@class (exact) HostService
+---@field name string The name that the agent finds it under: letters, digits and hyphens, without a dot.
+---@field port integer Its port, on this machine's loopback interface and under that name.
 
 ---The limits of a credential, or of all credentials of a bottle together. At least one is there.
 ---@class (exact) Limits
