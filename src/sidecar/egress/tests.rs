@@ -203,7 +203,7 @@ async fn many_and_folded_headers_equal_lengths_and_an_offer_of_h2c_pass() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let egress = egress(address);
-    let many = |count: usize| (0..count).map(|number| format!("X-{number}: {number}\r\n")).collect::<String>();
+    let many = |count: usize| (0..count).map(|number| format!("X-{number}: {number}\r\n")).collect::<Vec<_>>().concat();
     let response = format!(
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\nX-Folded: a\r\n b\r\n{}\r\nok",
         many(300)
