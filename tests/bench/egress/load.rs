@@ -80,7 +80,12 @@ impl Load {
         let spent = running.map_or(0.0, Running::processor) - before;
         it.cost = spent / (it.rate * self.window().as_secs_f64());
         it.connections = self.connections().await;
-        let megabytes = if self.quick || self.slow { 128 } else { 1024 };
+        let megabytes = match self.largest {
+            // Pipelock needs seconds for each.
+            Some(each) => 2 * each,
+            None if self.quick || self.slow => 128,
+            None => 1024,
+        };
         (it.up, it.down) = self.bytes(megabytes).await;
         it.event = self.event().await;
         it.peak = running.map_or(0.0, |running| running.memory("VmHWM"));
