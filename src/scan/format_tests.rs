@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, LazyLock};
 
+use super::tests::letters;
 use super::*;
 
 const HEX: &str = "0123456789abcdef";
@@ -13,19 +14,6 @@ const BASE64: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012345
 const URL: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
 
 static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| Arc::new(Rules::providers().unwrap()));
-
-/// Letters that look random, the same each time.
-fn letters(alphabet: &str, count: usize) -> String {
-    let alphabet: Vec<char> = alphabet.chars().collect();
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        alphabet[usize::try_from(state >> 33).unwrap() % alphabet.len()]
-    };
-    (0..count).map(|_| next()).collect()
-}
 
 /// The rule and the text of each token.
 fn tokens(text: &str) -> Vec<(String, String)> {

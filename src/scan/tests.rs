@@ -186,7 +186,7 @@ fn first(rules: &Rules, text: &str) -> Option<String> {
 }
 
 /// Letters that look random, the same each time.
-fn letters(alphabet: &str, count: usize) -> String {
+pub(super) fn letters(alphabet: &str, count: usize) -> String {
     let alphabet: Vec<char> = alphabet.chars().collect();
     let mut state = 88_172_645_463_325_252_u64;
     let mut next = || {

@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 
-use super::{CHANNEL_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use super::limits::{CHANNEL_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::layout::sidecar::{CTL_DIR, HOST_SOCKET};
 use crate::policy::HostService;
 use crate::sidecar::dialer::{Connection, DIAL};

@@ -7,15 +7,8 @@
 //! Attacks that this stops: an agent that asks for another port or address of the machine (the holder knows the declared names
 //! alone, and decides again); one that speaks on the channel itself (the socket is in the memory of egress' container).
 
-/// Windows of a stream, and of the channel, in bytes: enough for all streams, so that no stream waits for others to be read.
-const STREAM_WINDOW: u32 = 64 << 10;
-const CHANNEL_WINDOW: u32 = CONCURRENT * STREAM_WINDOW;
-/// How much of a stream waits to be sent, in bytes.
-const SEND_BUFFER: usize = 64 << 10;
-/// Connections at a time, of one egress.
-const CONCURRENT: u32 = 256;
-
 mod channel;
+mod limits;
 mod relay;
 mod serve;
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{CHANNEL_WINDOW, CONCURRENT, SEND_BUFFER, STREAM_WINDOW};
+use super::limits::{CHANNEL_WINDOW, CONCURRENT, SEND_BUFFER, STREAM_WINDOW};
 use crate::policy::HostService;
 
 /// The time limit for connecting to a service.
