@@ -43,6 +43,14 @@ struct EntryArgs {
     format: Format,
 }
 
+impl EntryArgs {
+    /// Which requests it is about, for a message; nothing if it is about all.
+    fn requests(&self) -> String {
+        let all: Vec<&str> = self.methods.iter().chain(&self.paths).map(String::as_str).collect();
+        if all.is_empty() { String::new() } else { format!(" ({})", all.join(" ")) }
+    }
+}
+
 /// What `policy allow` takes.
 #[derive(clap::Args)]
 pub(in crate::cli) struct AllowArgs {
@@ -155,7 +163,8 @@ pub(in crate::cli) async fn allow(args: &AllowArgs) -> Result<u8, Failure> {
         Err(_) => host.clone(),
     };
     let hosts: Vec<String> = what.hosts.iter().map(named).collect();
-    told(what.format, &policy, &format!("{} may reach {} {holds}", what.bottle, hosts.join(", ")))
+    let hosts = format!("{}{}", hosts.join(", "), what.requests());
+    told(what.format, &policy, &format!("{} may reach {hosts} {holds}", what.bottle))
 }
 
 /// Refuses options that do not go with a preset.
@@ -209,7 +218,8 @@ pub(in crate::cli) async fn deny(args: &DenyArgs) -> Result<u8, Failure> {
     {
         print_message(&format!("later launches may still reach it: remove the entry from {}", path.display()));
     }
-    told(what.format, &policy, &format!("{} may not reach {} {holds}", what.bottle, what.hosts.join(", ")))
+    let hosts = format!("{}{}", what.hosts.join(", "), what.requests());
+    told(what.format, &policy, &format!("{} may not reach {hosts} {holds}", what.bottle))
 }
 
 pub(in crate::cli) async fn limit(args: &LimitArgs) -> Result<u8, Failure> {
