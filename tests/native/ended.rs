@@ -103,7 +103,8 @@ fn promise_12_a_paused_agent_of_which_everybody_is_dead_is_removed_by_the_next_c
         world.wait_struck();
         let done = world.run(&["gc"]);
         assert_eq!(done.code, 0, "{who:?} {}{}", done.stdout, done.stderr);
-        assert_eq!((world.alive(), world.left()), (Vec::new(), Vec::new()), "{who:?}");
+        let said = format!("{who:?} {}{}", done.stdout, done.stderr);
+        assert_eq!((world.alive(), world.left()), (Vec::new(), Vec::new()), "{said}");
     }
 }
 
