@@ -13,6 +13,6 @@ pub use command::{Limits, output};
 pub use file::{create_whole, make_private, replace, replace_in_memory, sweep_unfinished};
 pub use id::{random_base36, random_seed};
 pub use lock::{ByteRange, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
-pub use network::{Route, addresses, readable_routes, routes, routes_v6};
+pub use network::{Route, addresses, own_addresses, readable_routes, routes, routes_v6};
 pub use process::{is_running, process_identity};
 pub use ssh_agent::ask_agent;

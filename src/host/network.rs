@@ -59,6 +59,14 @@ pub fn addresses() -> io::Result<Vec<(String, IpAddr)>> {
     Ok(nix::ifaddrs::getifaddrs()?.filter_map(address).collect())
 }
 
+/// The addresses of this namespace alone.
+///
+/// # Errors
+/// The kernel does not return them.
+pub fn own_addresses() -> io::Result<Vec<IpAddr>> {
+    Ok(addresses()?.into_iter().map(|(_, address)| address).collect())
+}
+
 fn read(file: &str, header: usize, parse: fn(&str) -> Option<Route>) -> io::Result<Vec<Route>> {
     match std::fs::read_to_string(file) {
         Ok(table) => {

@@ -10,11 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::allow::MatchLevel;
 use super::authorize::check_host;
-use super::{
-    Allow, AllowSpec, DenySpec, EgressEngine, EgressSpec, EntryError, HostService, Policy, RequestLimits, SpecError,
-};
+use super::{Allow, AllowSpec, DenySpec, EgressEngine, EgressSpec, EntryError, Policy, RequestLimits, SpecError};
 use crate::credential::Limits;
-use crate::net::Host;
 
 /// Maximum number of grants, and of denials, of one bottle.
 const MAX_ENTRIES: usize = 256;
@@ -357,9 +354,7 @@ impl LivePolicy {
 
     /// Refuses an entry for another port of a service of the user's machine.
     fn check_service(&self, entry: &Allow) -> Result<(), ChangeError> {
-        let named = |service: &&HostService| entry.single_host().is_some_and(|host| host.to_string() == service.name);
-        let Some(service) = self.base.host_services.iter().find(named) else { return Ok(()) };
-        let host = Host::Name(service.name.clone());
+        let Some((service, host)) = self.base.service_of(entry) else { return Ok(()) };
         if entry.match_level(&host, service.port, None) > MatchLevel::Host {
             return Ok(());
         }
@@ -409,7 +404,8 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::policy::{Decision, Destination, Form, Intent, Reason, authorize};
+    use crate::net::Host;
+    use crate::policy::{Decision, Destination, Form, HostService, Intent, Reason, authorize};
 
     fn base() -> EgressSpec {
         serde_yaml::from_str("allow: [a.com]\ndeny: ['*.evil.org', {host: b.com, paths: [/x]}]\ntcp: ['db.com:5432']")

@@ -227,14 +227,18 @@ impl EgressSpec {
         self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
     }
 
+    /// The service of the user's machine that an entry of the allowlist names, with its name as a host.
+    pub(super) fn service_of(&self, entry: &Allow) -> Option<(&HostService, Host)> {
+        let Host::Name(name) = entry.single_host()? else { return None };
+        let service = self.host_services.iter().find(|service| service.name == *name)?;
+        Some((service, Host::Name(name.clone())))
+    }
+
     /// Refuses entries for services of the user's machine that would restrict nothing.
     fn check_services(&self) -> Result<(), SpecError> {
         for entry in &self.allow {
             let read = entry.read().map_err(SpecError::Allow)?;
-            let named =
-                |service: &&HostService| read.single_host().is_some_and(|host| host.to_string() == service.name);
-            let Some(service) = self.host_services.iter().find(named) else { continue };
-            let host = Host::Name(service.name.clone());
+            let Some((service, host)) = self.service_of(&read) else { continue };
             if entry.is_tunnel() || !read.is_whole() || read.match_level(&host, service.port, None) < MatchLevel::All {
                 let why = format!(
                     "the entry of egress.allow for {} has no effect: all of {} is allowed; `scan` alone counts, and \

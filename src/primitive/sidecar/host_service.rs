@@ -33,10 +33,7 @@ pub(super) fn keep_open(bottle: &Arc<Bottle>, name: &str, egress: &Arc<ControlCh
 async fn keep(bottle: &Arc<Bottle>, name: &str, egress: &ControlChannel) {
     let (life, mut last) = (egress.life(), String::new());
     while egress.life() == life {
-        let why = match open(bottle, &egress.id).await {
-            Ok(()) => String::new(),
-            Err(error) => error.to_string(),
-        };
+        let why = open(bottle, &egress.id).await.err().map(|error| error.to_string()).unwrap_or_default();
         if matches!(why_not(bottle.session.engine.as_ref(), &egress.id).await, Health::Died(_)) {
             // A restart opens another one.
             return;

@@ -60,8 +60,10 @@ pub(in crate::primitive) async fn look_after(bottle: Arc<Bottle>, name: String, 
 /// Tells a sidecar that keeps away from this machine which addresses it has, when they are others: networks of containers come
 /// and go, and so do addresses of a network.
 async fn tell_addresses(bottle: &Bottle, channel: &ControlChannel, told: &mut Vec<IpAddr>) {
-    let Ok(found) = host::addresses() else { return };
-    let found: Vec<IpAddr> = found.into_iter().map(|(_, address)| address).collect();
+    if !channel.role.is_proxy {
+        return;
+    }
+    let Ok(found) = host::own_addresses() else { return };
     if found != *told
         && let Some(update) = (channel.role.host_addresses)(found.clone())
         && channel.update(bottle.session.engine.as_ref(), update).await.is_ok()

@@ -388,11 +388,10 @@ fn container(
 
 /// The addresses of this machine, which egress never connects to.
 fn host_addresses(egress: &str) -> Result<Vec<IpAddr>, Failure> {
-    let found = host::addresses().map_err(|error| {
+    host::own_addresses().map_err(|error| {
         let why = format!("sidecar_start {egress:?}: read the addresses of this machine, which stay closed: {error}");
         Failure::new(Class::Operation, why)
-    })?;
-    Ok(found.into_iter().map(|(_, address)| address).collect())
+    })
 }
 
 /// A sidecar's configuration. If it is started `again`, it has the current policy and secrets.

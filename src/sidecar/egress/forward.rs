@@ -106,8 +106,7 @@ pub(super) async fn forward(
 /// Reads a response that may be a refusal of Pipelock's; another's is given back.
 async fn refused_behind(answer: Response<Incoming>) -> Result<Response<Body>, Reason> {
     let (head, body) = answer.into_parts();
-    let limit = usize::try_from(MAX_REFUSAL).unwrap_or(usize::MAX);
-    let read = tokio::time::timeout(REFUSAL, Limited::new(body, limit).collect()).await;
+    let read = tokio::time::timeout(REFUSAL, Limited::new(body, MAX_REFUSAL).collect()).await;
     let text = read.ok().and_then(Result::ok).map(Collected::to_bytes);
     let text = text.ok_or_else(|| Reason::Inspector("it broke off its own response".to_owned()))?;
     match refusal(&text) {

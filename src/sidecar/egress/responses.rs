@@ -192,7 +192,10 @@ impl<C> hyper::body::Body for Tracked<C> {
         };
         let Poll::Ready(frame) = Pin::new(body).poll_frame(context) else {
             // Only where it waits: it may have to learn that it is forbidden.
-            held.reader = Some(context.waker().clone());
+            match &mut held.reader {
+                Some(reader) => reader.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
             return Poll::Pending;
         };
         held.unread = frame.is_some().then(Instant::now);

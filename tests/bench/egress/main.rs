@@ -56,7 +56,7 @@ fn main() {
             let running = peer.start(folder.path());
             let way = running.as_ref().map_or(Way::Direct, |it| it.way.clone());
             let largest = matches!(peer, Peer::Pipelock).then_some(4);
-            let load = Load { quick, slow: matches!(peer, Peer::Mitmproxy | Peer::Pipelock), largest, way };
+            let load = Load { quick, slow: matches!(peer, Peer::Mitmproxy), largest, way };
             (name, runtime.block_on(load.measure(running.as_ref())))
         })
         .collect();

@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
 
 /// Maximum size of such a response, in bytes.
-pub(in crate::sidecar::egress) const MAX_REFUSAL: u64 = 2 << 10;
+pub(in crate::sidecar::egress) const MAX_REFUSAL: usize = 2 << 10;
 /// Maximum length of its words that are passed on, in characters.
 const MAX_WORDS: usize = 200;
 /// The header that it has beside those of Go's `http.Error`.
@@ -18,7 +18,7 @@ const HINT: &str = "x-pipelock-hint";
 pub(in crate::sidecar::egress) fn may_be_refusal(status: StatusCode, headers: &HeaderMap) -> bool {
     const NAMES: [&str; 6] = ["content-type", "x-content-type-options", "content-length", "date", "connection", "vary"];
     let is = |name: &str, value: &str| headers.get(name).is_some_and(|found| found.as_bytes() == value.as_bytes());
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     status == StatusCode::FORBIDDEN
         && is("content-type", "text/plain; charset=utf-8")
         && is("x-content-type-options", "nosniff")
