@@ -13,15 +13,14 @@ mod named_rules;
 mod preset;
 mod preset_name;
 mod proposal;
+mod reason;
 mod rule;
 mod sibling;
 mod spec;
 mod terms;
 
 pub use allow::{Allow, AllowSpec, AllowTable, Deny, DenySpec, DenyTable, EntryError, Tls};
-pub use authorize::{
-    Decision, Destination, Policy, Reason, authorize, check_addresses, check_proxy, check_server_name,
-};
+pub use authorize::{Decision, Destination, Policy, authorize, check_addresses, check_proxy, check_server_name};
 pub use credential::{Credentials, CredentialsError};
 pub use git::{GitAccess, GitEntry, GitError, GitRepository, GitRequest};
 pub use git_terms::{GitDelete, GitLfs, GitTerms, PROTECTED};
@@ -32,6 +31,7 @@ pub use live::{Change, ChangeError, Denial, EnforcedPolicy, Grant, LivePolicy, S
 pub use preset::{Preset, PresetError, allow_list, expanded};
 pub use preset_name::{PresetTag, UnknownPreset, is_preset};
 pub use proposal::{Candidate, CredentialReach, Verdict, Wanted, examine, hash_of, next_call, suggested_call};
+pub use reason::Reason;
 pub use rule::{Rule, RuleError};
 pub use sibling::{Endpoint, Sibling};
 pub use spec::{Connect, EgressEngine, EgressSpec, Reach, SpecError, UpstreamProxy};
