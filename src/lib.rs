@@ -27,6 +27,7 @@ pub mod report;
 pub mod scan;
 pub mod session;
 pub mod sidecar;
+mod splice;
 mod suggest;
 mod sync;
 mod task;

@@ -35,7 +35,7 @@ const MAX_LINE: usize = 1 << 20;
 pub async fn run() -> anyhow::Result<()> {
     let config = Reader::new(tokio::io::stdin(), MAX_LINE).value().await.context("read the configuration")?;
     let Config { relays, targets } = config.context("there is no configuration")?;
-    relay::start(&relays, targets.gvisor).await?;
+    relay::start(&relays).await?;
     let lines = crate::task::blocking(move || probe::release(&targets)).await?;
     Ok(send(&mut tokio::io::stdout(), &lines).await?)
 }

@@ -36,7 +36,7 @@ pub async fn run(config: &str) -> anyhow::Result<i32> {
     let config: Config = serde_json::from_str(config).context("read the configuration")?;
     let mut signals = signals()?;
     let mut children = signal(SignalKind::child())?;
-    relay::start(&config.relays, false).await?;
+    relay::start(&config.relays).await?;
     if let Some(ca) = &config.ca {
         release::put_certificates(ca)?;
     }

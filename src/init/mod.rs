@@ -40,9 +40,6 @@ pub const ENTER: &str = "enter";
 pub struct Config {
     /// Loopback addresses, and their destinations.
     pub relays: BTreeMap<SocketAddrV4, Far>,
-    /// Whether the kernel is gVisor's.
-    #[serde(default)]
-    pub gvisor: bool,
 }
 
 /// `bottler enter COMMAND…`, run by an exec: runs a command with the agent's environment. Returns only on an error.
@@ -67,7 +64,7 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
 pub async fn run(config: &str) -> anyhow::Result<i32> {
     let config: Config = serde_json::from_str(config).context("read init's configuration")?;
     let mut signals = signals()?;
-    relay::start(&config.relays, config.gvisor).await?;
+    relay::start(&config.relays).await?;
     let release = tokio::select! {
         release = release::receive(probe::release) => release?,
         signal = next_signal(&mut signals) => return Ok(128 + signal as i32),

@@ -10,17 +10,18 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use super::child;
-use super::relay::{BUFFER, PAUSE};
+use super::relay::PAUSE;
 use super::signals::signals;
 use crate::layout::sidecar::INSIDE_PORTS;
 use crate::layout::sidecar::SERVICE_DIR;
 use crate::sidecar::{Message, Never, socket, stdio};
+use crate::splice::{Socket, relay};
 
 /// The role's name on the command line.
 pub const ROLE: &str = "serve";
@@ -113,7 +114,7 @@ fn listen(port: u16) -> anyhow::Result<()> {
 /// Relays connections to a port of the image's command.
 fn accept<S, F>(port: u16, next: impl Fn() -> F + Send + 'static)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Socket + 'static,
     F: Future<Output = std::io::Result<S>> + Send,
 {
     crate::task::spawn(async move {
@@ -126,11 +127,11 @@ where
     });
 }
 
-async fn carry(mut near: impl AsyncRead + AsyncWrite + Unpin, port: u16) {
+async fn carry(near: impl Socket, port: u16) {
     // A service that does not listen looks like a closed port.
-    if let Ok(mut far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+    if let Ok(far) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
         let _ = far.set_nodelay(true);
-        let _ = tokio::io::copy_bidirectional_with_sizes(&mut near, &mut far, BUFFER, BUFFER).await;
+        let _ = relay(&near, &far).await;
     }
 }
 

@@ -63,7 +63,7 @@ pub(in crate::primitive) fn container(
     serving: &[Arc<Sidecar>],
     identity: Identity,
 ) -> Result<ContainerSpec, Failure> {
-    let config = serde_json::to_string(&init::Config { relays, gvisor: bottle.plan.gvisor })
+    let config = serde_json::to_string(&init::Config { relays })
         .map_err(|error| Failure::new(Class::Internal, format!("write init's configuration: {error}")))?;
     let owner = format!("uid={},gid={}", account.user, account.group);
     let command = vec![EXECUTABLE.into(), init::ROLE.into(), config];

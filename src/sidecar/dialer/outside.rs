@@ -1,5 +1,6 @@
 //! How egress reaches the world: by its own container's network, or through a dialer.
 
+use std::any::Any;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -12,11 +13,23 @@ use tokio::net::{TcpStream, UnixStream};
 use super::protocol::{DialRequest, DialResponse, first_line};
 use super::resolver::Resolver;
 use crate::net::Host;
+use crate::splice::Socket;
 use crate::wire;
 
 /// A byte stream in both directions.
-pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {
+    /// The socket, if it is nothing else.
+    fn socket(&self) -> Option<&dyn Socket>;
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {
+    fn socket(&self) -> Option<&dyn Socket> {
+        let stream: &dyn Any = self;
+        let tcp = stream.downcast_ref::<TcpStream>().map(|stream| stream as &dyn Socket);
+        tcp.or_else(|| stream.downcast_ref::<UnixStream>().map(|stream| stream as &dyn Socket))
+    }
+}
+
 /// A connection of any kind.
 pub type Connection = Box<dyn Duplex>;
 

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -21,13 +20,12 @@ use crate::policy::EnforcedPolicy;
 use crate::sidecar::message::Never;
 use crate::sidecar::role::Role;
 use crate::sidecar::socket;
+use crate::splice::relay;
 use crate::sync::lock;
 use crate::wire;
 
 /// Connections at a time, as many as egress serves; others wait.
 const CONCURRENT: usize = 1024;
-/// Bytes that are read at a time, of each direction of a connection.
-const BUFFER: usize = 32 << 10;
 /// The time limit for connecting to an address.
 const CONNECT: Duration = Duration::from_secs(10);
 /// The time limit for a request to arrive, and for a response to be taken.
@@ -111,8 +109,8 @@ impl Dialer {
             },
         };
         timeout(PATIENCE, wire::send(&mut stream, &response)).await??;
-        if let Some(mut connected) = connected {
-            copy_bidirectional_with_sizes(&mut stream, &mut connected, BUFFER, BUFFER).await?;
+        if let Some(connected) = connected {
+            relay(&stream, &connected).await?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
@@ -37,6 +38,7 @@ use super::{Egress, LoggedDecision, forward};
 use crate::net::{Host, canonical};
 use crate::policy::{Destination, Form, Intent, Reason, check_server_name};
 use crate::sidecar::dialer::Connection;
+use crate::splice;
 
 /// The time limit for a client's first message, and for the handshake after it.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -173,7 +175,8 @@ async fn tunnel(
     let mut upstream = pinned.dial().await?;
     if upstream.write_all(&hello).await.is_ok() {
         egress.counters.request_bytes.fetch_add(hello.len() as u64, Ordering::Relaxed);
-        carry(egress, &mut client, &mut upstream, (snapshot, intent)).await?;
+        let (first, client) = client.into_parts();
+        carry(egress, client.into_inner(), first, &mut upstream, (snapshot, intent)).await?;
     }
     Ok(())
 }
@@ -181,20 +184,49 @@ async fn tunnel(
 /// Forwards bytes in both directions until an end closes, or the policy forbids it.
 async fn carry(
     egress: &Egress,
-    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    client: Upgraded,
+    first: Bytes,
     upstream: &mut Connection,
     (snapshot, intent): (&Snapshot, &Intent),
 ) -> Result<(), Reason> {
     // How the connection ends concerns its two ends only.
-    let carried = tokio::io::copy_bidirectional_with_sizes(client, upstream, TUNNEL_BUFFER, TUNNEL_BUFFER);
     let carried = tokio::select! {
-        carried = carried => carried,
+        carried = relay_upgraded(client, first, upstream) => carried,
         reason = egress.until_forbidden(&snapshot.policy, intent) => return Err(reason),
     };
     let (sent, received) = carried.unwrap_or_default();
     egress.counters.request_bytes.fetch_add(sent, Ordering::Relaxed);
     egress.counters.response_bytes.fetch_add(received, Ordering::Relaxed);
     Ok(())
+}
+
+/// Relays what a client sends after its request, beginning with what was read of it already.
+async fn relay_upgraded(client: Upgraded, first: Bytes, upstream: &mut Connection) -> std::io::Result<(u64, u64)> {
+    upstream.write_all(&first).await?;
+    let read = first.len() as u64;
+    let client = match client.downcast::<TokioIo<Strict<Connection>>>() {
+        Ok(parts) => {
+            upstream.write_all(&parts.read_buf).await?;
+            let read = read + parts.read_buf.len() as u64;
+            let mut client = parts.io.into_inner().into_inner();
+            let (sent, received) = match ((*client).socket(), (**upstream).socket()) {
+                (Some(client), Some(upstream)) => splice::relay(client, upstream).await?,
+                _ => copy(&mut client, upstream).await?,
+            };
+            return Ok((read + sent, received));
+        }
+        // Inside TLS.
+        Err(client) => client,
+    };
+    let (sent, received) = copy(&mut TokioIo::new(client), upstream).await?;
+    Ok((read + sent, received))
+}
+
+async fn copy(
+    near: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),
+    far: &mut (impl AsyncRead + AsyncWrite + Unpin + ?Sized),
+) -> std::io::Result<(u64, u64)> {
+    tokio::io::copy_bidirectional_with_sizes(near, far, TUNNEL_BUFFER, TUNNEL_BUFFER).await
 }
 
 /// Serves the git gate's connection to an ssh server.
@@ -207,7 +239,7 @@ pub(super) async fn ssh(
 ) {
     let _permit = request.extensions_mut().remove::<ConnectionPermit>();
     let Ok(client) = hyper::upgrade::on(request).await else { return };
-    let carried = carry(&egress, &mut TokioIo::new(client), &mut upstream, (&snapshot, &intent)).await;
+    let carried = carry(&egress, client, Bytes::new(), &mut upstream, (&snapshot, &intent)).await;
     if let Err(reason) = carried {
         egress.record(Some(&intent), LoggedDecision::Refuse(&reason));
     }

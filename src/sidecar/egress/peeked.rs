@@ -25,6 +25,11 @@ impl<S: AsyncRead + Unpin> Peeked<S> {
         Ok(Self { first: first.into(), inner })
     }
 
+    /// The first bytes that are still to be read, and the connection.
+    pub(super) fn into_parts(self) -> (Bytes, S) {
+        (self.first, self.inner)
+    }
+
     /// The first bytes.
     pub(super) fn first(&self) -> &[u8] {
         &self.first

@@ -67,6 +67,11 @@ impl<S> Strict<S> {
         (Self { inner: Some(inner), check, why: None, unanswered: false, refused: refused.clone() }, refused, granted)
     }
 
+    /// The connection, whose further input is not checked.
+    pub(super) fn into_inner(mut self) -> S {
+        self.inner.take().expect("it is taken when this is dropped")
+    }
+
     fn inner(&mut self) -> Pin<&mut S>
     where
         S: Unpin,

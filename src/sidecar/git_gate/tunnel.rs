@@ -9,6 +9,7 @@ use tokio::net::{TcpListener, UnixStream};
 
 use super::conversation::Task;
 use crate::sidecar::outward::{TunnelError, tunnel};
+use crate::splice::relay;
 
 /// Listens for one connection; whatever it is used for ends when the task is dropped.
 ///
@@ -19,11 +20,11 @@ pub(super) async fn listen(proxy: &Path, host: &str, port: u16) -> anyhow::Resul
     let address = listener.local_addr()?;
     let (proxy, authority) = (proxy.to_owned(), format!("{host}:{port}"));
     let task = crate::task::spawn(async move {
-        let Ok((mut near, _)) = listener.accept().await else { return };
+        let Ok((near, _)) = listener.accept().await else { return };
         drop(listener);
         // If egress refuses, the connection ends, and ssh says so.
-        if let Ok(mut far) = connect(&proxy, &authority).await {
-            let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+        if let Ok(far) = connect(&proxy, &authority).await {
+            let _ = relay(&near, &far).await;
         }
     });
     Ok((address, Task(task)))

@@ -90,7 +90,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Modules that everything may use, and that use nothing.
-const COMMON: &[&str] = &["git_ref", "layout", "suggest", "sync", "task", "wire"];
+const COMMON: &[&str] = &["git_ref", "layout", "splice", "suggest", "sync", "task", "wire"];
 
 /// Known cycles between files. None may be added.
 const FILES: &[&[&str]] = &[];
