@@ -1,99 +1,198 @@
-//! The keywords of rules, and where they are in a text: one automaton finds all of them, where the prefilter does not rule
-//! them out.
+//! The keywords of rules, and where they are in a text. It must not miss one, for a token would leave.
+//!
+//! Each keyword is known by three consecutive bytes of it, the ones that ordinary text has least. A table tells by the hash of
+//! the three bytes at a place whether they may be those of a keyword, and the few places that are left are compared with
+//! the keywords themselves. The lookups depend on nothing before them, so that the processor does many at a time, and the
+//! table stays in its nearest caches; an automaton waits for its last state at each byte.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use aho_corasick::automaton::Automaton;
-use aho_corasick::dfa::DFA;
-use aho_corasick::{Anchored, StartKind};
+use memchr::memmem::Finder;
 
-use super::prefilter::Prefilter;
+/// The consecutive bytes of a keyword that are looked for.
+const BYTES: usize = 3;
+/// How many places are tested together.
+const BLOCK: usize = 16;
+/// How many bytes are read at once, and for how many places.
+const WORD: usize = 8;
+const PLACES: usize = 4;
+/// The length of a hash, in bits: few keywords share one, and the table of them stays in the processor's nearest caches.
+const BITS: u32 = 15;
+/// Bytes of ordinary text, the most frequent first; those that are absent are rarer.
+const FREQUENT: &[u8] = b" etaoinsrhldcumfpgwybvk0.,/1-x2_:=\"'()";
 
-/// A keyword of a rule.
-pub(super) struct Keyword {
-    /// The rule, by its index.
-    pub(super) rule: usize,
-    /// The keyword as written, if it is case-sensitive.
-    pub(super) exact: Option<Vec<u8>>,
+/// A block, with what is read beyond it.
+type Block = [u8; BLOCK + WORD - PLACES];
+
+/// A keyword, and the rules that have it.
+struct Keyword {
+    text: Vec<u8>,
+    /// Whether its case counts; otherwise `text` is in lower case.
+    cased: bool,
+    /// Where its three bytes are.
+    offset: usize,
+    rules: Vec<usize>,
 }
 
-/// All keywords: one automaton finds them in any case, where the prefilter does not rule them out.
+/// Three bytes of a keyword, in one of its spellings.
+struct Spelling {
+    bytes: u32,
+    keyword: usize,
+}
+
+/// All keywords.
 pub(super) struct Keywords {
-    automaton: DFA,
-    /// The keywords of each pattern of the automaton.
-    of_pattern: Vec<Vec<Keyword>>,
-    prefilter: Prefilter,
+    all: Vec<Keyword>,
+    /// By the hash of three bytes: whether they may be a keyword's.
+    may_be: Box<[u8; 1 << BITS]>,
+    /// By the hash of three bytes: the first of their spellings; those of the next hash follow.
+    first: Box<[u16]>,
+    spellings: Vec<Spelling>,
+    /// Keywords of fewer than three bytes, in each of their spellings.
+    short: Vec<(Finder<'static>, usize)>,
 }
 
 impl Keywords {
-    /// Reads `(word, rule, whether its case counts)`.
-    pub(super) fn new(words: Vec<(String, usize, bool)>) -> Result<Self, aho_corasick::BuildError> {
-        let prefilter = Prefilter::new(words.iter().map(|(word, _, cased)| (word.as_bytes(), *cased)));
-        let mut of_word: BTreeMap<String, Vec<Keyword>> = BTreeMap::new();
+    /// Reads `(word, rule, whether its case counts)`; words are not empty.
+    pub(super) fn new(words: Vec<(String, usize, bool)>) -> Self {
+        let mut rules_of: BTreeMap<(Vec<u8>, bool), Vec<usize>> = BTreeMap::new();
         for (word, rule, cased) in words {
-            let keyword = Keyword { rule, exact: cased.then(|| word.clone().into_bytes()) };
-            of_word.entry(word.to_ascii_lowercase()).or_default().push(keyword);
+            let word = if cased { word } else { word.to_ascii_lowercase() };
+            rules_of.entry((word.into_bytes(), cased)).or_default().push(rule);
         }
-        let mut builder = DFA::builder();
-        builder.ascii_case_insensitive(true).start_kind(StartKind::Unanchored).prefilter(false);
-        Ok(Self { automaton: builder.build(of_word.keys())?, of_pattern: of_word.into_values().collect(), prefilter })
-    }
-
-    /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
-        self.of_pattern.is_empty()
-    }
-
-    /// Every place of a keyword, also of those within others: its range, and the keywords that it is one of. The places
-    /// are in the order of their ends.
-    ///
-    /// The states are walked here, which costs a fifth of the crate's own search for overlapping matches.
-    pub(super) fn places<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a [Keyword])> {
-        let start = self.automaton.start_state(Anchored::No).ok();
-        let mut ranges = self.prefilter.ranges(bytes);
-        let (mut state, mut rest) = (start, 0..0);
-        let at_matches = std::iter::from_fn(move || {
-            loop {
-                for index in rest.by_ref() {
-                    let next = self.automaton.next_state(Anchored::No, state?, bytes[index]);
-                    state = Some(next);
-                    if self.automaton.is_special(next) && self.automaton.is_match(next) {
-                        return Some((index + 1, next));
-                    }
+        let of = |((text, cased), rules): ((Vec<u8>, bool), _)| Keyword { offset: rarest(&text), text, cased, rules };
+        let all: Vec<Keyword> = rules_of.into_iter().map(of).collect();
+        let (mut spellings, mut short) = (Vec::new(), Vec::new());
+        for (index, keyword) in all.iter().enumerate() {
+            let looked_for = &keyword.text[keyword.offset..keyword.text.len().min(keyword.offset + BYTES)];
+            for spelling in spelled(looked_for, keyword.cased) {
+                match spelling.first_chunk() {
+                    Some(bytes) => spellings.push(Spelling { bytes: number(*bytes), keyword: index }),
+                    None => short.push((Finder::new(&spelling).into_owned(), index)),
                 }
-                let range = ranges.next()?;
-                // A range that does not continue the one before it begins in the middle of nothing.
-                if range.start > rest.end {
-                    state = start;
-                }
-                rest = range.start.max(rest.end)..range.end.max(rest.end);
             }
+        }
+        spellings.sort_unstable_by_key(|spelling| (hash(spelling.bytes), spelling.bytes, spelling.keyword));
+        let mut may_be = Box::new([0; 1 << BITS]);
+        spellings.iter().for_each(|spelling| may_be[hash(spelling.bytes)] = 1);
+        let first = (0..=1 << BITS).map(|value| spellings.partition_point(|spelling| hash(spelling.bytes) < value));
+        let first = first.map(|index| u16::try_from(index).expect("there are fewer keywords")).collect();
+        Self { all, may_be, first, spellings, short }
+    }
+
+    /// Whether there are keywords that are looked for one by one.
+    #[cfg(test)]
+    pub(super) fn has_short(&self) -> bool {
+        !self.short.is_empty()
+    }
+
+    /// Every place of a keyword, also of those within others, and the rules that have it. The places of one keyword are
+    /// in their order.
+    pub(super) fn places<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a [usize])> {
+        let long = self.candidates(bytes).flat_map(move |at| self.at(bytes, at));
+        let short = self.short.iter().flat_map(move |(finder, keyword)| {
+            let keyword = &self.all[*keyword];
+            finder.find_iter(bytes).map(|at| (at..at + keyword.text.len(), keyword.rules.as_slice()))
         });
-        at_matches.flat_map(move |(end, state)| {
-            (0..self.automaton.match_len(state)).map(move |number| {
-                let pattern = self.automaton.match_pattern(state, number);
-                let start = end - self.automaton.pattern_len(pattern);
-                (start..end, self.of_pattern[pattern.as_usize()].as_slice())
-            })
+        long.chain(short)
+    }
+
+    /// The keywords whose three bytes are here.
+    fn at<'a>(&'a self, bytes: &'a [u8], at: usize) -> impl Iterator<Item = (Range<usize>, &'a [usize])> {
+        let here = bytes[at..].first_chunk().map_or(0, |bytes| number(*bytes));
+        let value = hash(here);
+        let spellings = &self.spellings[usize::from(self.first[value])..usize::from(self.first[value + 1])];
+        spellings.iter().filter(move |spelling| spelling.bytes == here).filter_map(move |spelling| {
+            let keyword = &self.all[spelling.keyword];
+            let start = at.checked_sub(keyword.offset)?;
+            let place = start..start + keyword.text.len();
+            let text = bytes.get(place.clone())?;
+            let same = if keyword.cased { *text == *keyword.text } else { text.eq_ignore_ascii_case(&keyword.text) };
+            same.then_some((place, keyword.rules.as_slice()))
         })
     }
 
-    /// The same by the automaton alone.
-    #[cfg(test)]
-    fn places_without_prefilter<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (Range<usize>, &'a [Keyword])> {
-        let mut state = self.automaton.start_state(Anchored::No).unwrap();
-        bytes.iter().enumerate().flat_map(move |(index, &byte)| {
-            state = self.automaton.next_state(Anchored::No, state, byte);
-            let (state, end) = (state, index + 1);
-            let matches = if self.automaton.is_match(state) { self.automaton.match_len(state) } else { 0 };
-            (0..matches).map(move |number| {
-                let pattern = self.automaton.match_pattern(state, number);
-                let start = end - self.automaton.pattern_len(pattern);
-                (start..end, self.of_pattern[pattern.as_usize()].as_slice())
-            })
+    /// Whether the three bytes at some place of a block may be a keyword's.
+    #[inline]
+    fn any(&self, block: &Block) -> bool {
+        let mut any = 0;
+        for start in (0..BLOCK).step_by(PLACES) {
+            let word = word(block, start);
+            for place in 0..PLACES {
+                any |= self.may_be[hash(place_of(word, place))];
+            }
+        }
+        any != 0
+    }
+
+    /// At which places of a block they may be, as bits.
+    fn which(&self, block: &Block) -> u32 {
+        let at = |place: usize| self.may_be[hash(place_of(word(block, place / PLACES * PLACES), place % PLACES))];
+        (0..BLOCK).fold(0, |all, place| all | u32::from(at(place)) << place)
+    }
+
+    /// The places whose three bytes may be a keyword's, in their order.
+    fn candidates<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        // The place of the block that is tested next, and the places of the one before it that are left, as bits.
+        let (mut next, mut base, mut left) = (0, 0, 0_u32);
+        std::iter::from_fn(move || {
+            while left == 0 {
+                base = next;
+                if let Some(block) = bytes[next..].first_chunk() {
+                    next += BLOCK;
+                    if self.any(block) {
+                        left = self.which(block);
+                    }
+                } else {
+                    let bytes = bytes[next..].first_chunk()?;
+                    next += 1;
+                    left = u32::from(self.may_be[hash(number(*bytes))]);
+                }
+            }
+            let place = base + left.trailing_zeros() as usize;
+            left &= left - 1;
+            Some(place)
         })
     }
+}
+
+fn number([first, second, third]: [u8; BYTES]) -> u32 {
+    u32::from_le_bytes([first, second, third, 0])
+}
+
+/// Bytes that are read for four places of a block.
+fn word(block: &Block, start: usize) -> u64 {
+    block[start..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+/// The bytes at one of the four places, with more above them.
+#[expect(clippy::cast_possible_truncation, reason = "three bytes count")]
+fn place_of(word: u64, place: usize) -> u32 {
+    (word >> (8 * place)) as u32
+}
+
+/// The hash of three bytes; a fourth one above them does not count.
+fn hash(bytes: u32) -> usize {
+    ((bytes << 8).wrapping_mul(0x9E37_79B1) >> (u32::BITS - BITS)) as usize
+}
+
+/// Where the three bytes of a word begin that ordinary text has least.
+fn rarest(word: &[u8]) -> usize {
+    let rank = |byte: &u8| FREQUENT.iter().position(|other| other == byte).unwrap_or(FREQUENT.len());
+    let all = word.windows(BYTES).enumerate();
+    all.max_by_key(|(_, bytes)| bytes.iter().map(rank).sum::<usize>()).map_or(0, |(offset, _)| offset)
+}
+
+/// A text in every case, unless its case counts.
+fn spelled(text: &[u8], cased: bool) -> Vec<Vec<u8>> {
+    let mut all = vec![Vec::new()];
+    for &byte in text {
+        let other = if cased { byte } else { byte.to_ascii_uppercase() };
+        let longer = |end: u8| all.iter().map(move |start: &Vec<u8>| [start, &[end][..]].concat());
+        all = if other == byte { longer(byte).collect() } else { longer(byte).chain(longer(other)).collect() };
+    }
+    all
 }
 
 #[cfg(test)]
@@ -104,25 +203,29 @@ mod tests {
     use super::super::rules::PROVIDERS;
     use super::*;
 
-    type Place = (Range<usize>, *const Keyword);
+    /// Keywords as they are written in rules, with the rule's number and whether their case counts.
+    type Words = Vec<(String, usize, bool)>;
 
-    fn places(keywords: &Keywords, text: &[u8]) -> [Vec<Place>; 2] {
-        let of = |(range, keywords): (Range<usize>, &[Keyword])| (range, keywords.as_ptr());
-        [keywords.places(text).map(of).collect(), keywords.places_without_prefilter(text).map(of).collect()]
+    /// The rules and places that are found in a text.
+    fn found(keywords: &Keywords, text: &[u8]) -> Vec<(usize, Range<usize>)> {
+        let places = keywords.places(text);
+        places.flat_map(|(place, rules)| rules.iter().map(move |&rule| (rule, place.clone()))).collect()
     }
 
-    /// Whether the place of a keyword whose case counts is another word, which the prefilter may leave out.
-    fn counts(keywords: &Keywords, text: &[u8], place: &Place) -> bool {
-        let of = keywords.of_pattern.iter().find(|of| of.as_ptr() == place.1).unwrap();
-        of.iter().any(|keyword| keyword.exact.as_ref().is_none_or(|word| text[place.0.clone()] == **word))
-    }
-
-    /// Asserts that the prefilter changes nothing but places that no rule asks for.
-    fn assert_same(keywords: &Keywords, text: &[u8]) {
-        let [mut with, mut without] = places(keywords, text);
-        with.retain(|place| counts(keywords, text, place));
-        without.retain(|place| counts(keywords, text, place));
-        assert_eq!(with, without, "{:?}", String::from_utf8_lossy(text));
+    /// Asserts that every place of every word is found, and nothing else, by looking for each of them at each place.
+    fn assert_same((keywords, words): &(Keywords, Words), text: &[u8]) {
+        let mut expected = Vec::new();
+        for (word, rule, cased) in words {
+            for (at, here) in text.windows(word.len()).enumerate() {
+                if if *cased { here == word.as_bytes() } else { here.eq_ignore_ascii_case(word.as_bytes()) } {
+                    expected.push((*rule, at..at + word.len()));
+                }
+            }
+        }
+        let mut found = found(keywords, text);
+        found.sort_unstable_by_key(|(rule, place)| (*rule, place.start));
+        expected.sort_unstable_by_key(|(rule, place)| (*rule, place.start));
+        assert_eq!(found, expected, "{:?}", String::from_utf8_lossy(text));
     }
 
     fn provider_words() -> Vec<String> {
@@ -131,39 +234,40 @@ mod tests {
     }
 
     /// The keywords of our rules, and those of a file without `keyword_case`, some of them shorter than three bytes.
-    fn keyword_sets() -> Vec<Keywords> {
+    fn keyword_sets() -> Vec<(Keywords, Words)> {
         let words = provider_words();
         let set = |words: Vec<String>, cased| {
-            Keywords::new(words.into_iter().enumerate().map(|(rule, word)| (word, rule, cased)).collect()).unwrap()
+            let words: Words = words.into_iter().enumerate().map(|(rule, word)| (word, rule, cased)).collect();
+            (Keywords::new(words.clone()), words)
         };
         let more = ["q", "Key", "to", "secret_key", "k.Y", "\u{e4}b"].map(str::to_owned).to_vec();
         vec![set(words.clone(), true), set(words.clone(), false), set([words, more].concat(), false)]
     }
 
     #[test]
-    fn promise_09_the_prefilter_passes_every_keyword_at_every_alignment_and_case() {
-        let words = provider_words();
-        for keywords in keyword_sets() {
-            for word in &words {
-                for word in [word.clone(), word.to_lowercase(), word.to_uppercase()] {
-                    for (before, after) in (0..72).flat_map(|before| [(before, 0), (before, 1), (before, 80)]) {
-                        let text = [&vec![b'#'; before][..], word.as_bytes(), &vec![b'#'; after]].concat();
-                        assert_same(&keywords, &text);
+    fn promise_09_every_keyword_is_found_at_every_alignment_and_case() {
+        for (keywords, words) in keyword_sets() {
+            for (word, rule, cased) in words {
+                for spelled in [word.clone(), word.to_ascii_lowercase(), word.to_ascii_uppercase()] {
+                    for (before, after) in
+                        (0..2 * BLOCK + 2).flat_map(|before| [(before, 0), (before, 1), (before, 80)])
+                    {
+                        let text = [&vec![b'#'; before][..], spelled.as_bytes(), &vec![b'#'; after]].concat();
+                        let is_found = found(&keywords, &text).contains(&(rule, before..before + word.len()));
+                        assert_eq!(is_found, !cased || spelled == word, "{:?}", String::from_utf8_lossy(&text));
                     }
                 }
             }
         }
-        let empty = Keywords::new(vec![(String::new(), 0, false), ("abc".to_owned(), 1, true)]).unwrap();
-        assert_same(&empty, b"x abc");
-        assert_same(&Keywords::new(Vec::new()).unwrap(), b"x abc");
+        assert_same(&(Keywords::new(Vec::new()), Vec::new()), b"x abc");
     }
 
     proptest::proptest! {
         #[test]
-        fn the_prefilter_changes_no_place_in_mixtures(
+        fn every_keyword_is_found_in_mixtures(
             parts in proptest::collection::vec((0..400_usize, 0..3_u8, proptest::collection::vec(0..=255_u8, 0..9)), 0..60),
         ) {
-            static SETS: LazyLock<(Vec<Keywords>, Vec<String>)> = LazyLock::new(|| (keyword_sets(), provider_words()));
+            static SETS: LazyLock<(Vec<(Keywords, Words)>, Vec<String>)> = LazyLock::new(|| (keyword_sets(), provider_words()));
             let (sets, words) = &*SETS;
             let mut text = Vec::new();
             for (number, case, noise) in parts {

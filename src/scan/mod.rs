@@ -25,7 +25,6 @@ mod multipart;
 mod owner;
 mod password;
 mod places;
-mod prefilter;
 mod protobuf;
 mod rule_file;
 mod rules;

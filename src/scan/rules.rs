@@ -1,5 +1,5 @@
-//! Finds tokens by their format, with rules in gitleaks' TOML format. An automaton over the keywords of all rules
-//! selects the rules to run ([`super::keywords`]); one regex set of all rules would be two hundred times slower.
+//! Finds tokens by their format, with rules in gitleaks' TOML format. The keywords that are in a text
+//! select the rules to run ([`super::keywords`]); one regex set of all rules would be two hundred times slower.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -36,9 +36,6 @@ pub enum RulesError {
         /// The error in the expression.
         source: regex::Error,
     },
-    /// Keywords that no automaton can be built from.
-    #[error("read the rules' keywords: {0}")]
-    Keywords(#[from] aho_corasick::BuildError),
 }
 
 struct Rule {
@@ -119,16 +116,17 @@ impl Rules {
                 let general = general.filter(|it| it.target_rules.is_empty() || it.target_rules.contains(&entry.id));
                 let allowlists: Result<Vec<_>, _> = own.chain(general).filter_map(|it| it.read().transpose()).collect();
                 let allowlists = allowlists.map_err(malformed)?;
-                if entry.keywords.is_empty() {
+                if entry.keywords.is_empty() || entry.keywords.iter().any(String::is_empty) {
                     always.push(all.len());
                 }
-                words.extend(entry.keywords.into_iter().map(|word| (word, all.len(), file.keyword_case)));
+                let keywords = entry.keywords.into_iter().filter(|word| !word.is_empty());
+                words.extend(keywords.map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
                 let (checksum, password, opt_in) = (entry.checksum, entry.password, entry.default.is_some());
                 all.push(Rule { id, source, regex, entropy, group, checksum, password, opt_in, allowlists });
             }
         }
-        Ok(Self { all, keywords: Keywords::new(words)?, always })
+        Ok(Self { all, keywords: Keywords::new(words), always })
     }
 
     /// The number of rules.
@@ -187,22 +185,15 @@ impl Rules {
                 return Ok(outcome);
             }
         }
-        if self.keywords.is_empty() {
-            return Ok(None);
-        }
-        // How far each rule has searched: nearby keywords share one window. Most texts have no keyword.
+        // Where each rule has searched: nearby keywords share one window. Most texts have no keyword.
         let mut searched = Vec::new();
-        for (place, keywords) in self.keywords.places(bytes) {
-            for keyword in keywords {
-                let rule = keyword.rule;
-                if keyword.exact.as_ref().is_some_and(|word| bytes[place.clone()] != **word) {
-                    continue;
-                }
-                searched.resize(self.all.len(), 0);
-                if place.end + TOKEN <= searched[rule] {
-                    continue;
-                }
+        for (place, rules) in self.keywords.places(bytes) {
+            searched.resize(self.all.len(), 0..0);
+            for &rule in rules {
                 let from = place.start.saturating_sub(BEFORE);
+                if from >= searched[rule].start && place.end + TOKEN <= searched[rule].end {
+                    continue;
+                }
                 let to = bytes.len().min(place.end + AFTER);
                 budget.spend((to - from) / WINDOW_COST)?;
                 let (outcome, end) = self.all[rule].find(bytes, from..to, whole, budget, on_match)?;
@@ -210,7 +201,7 @@ impl Rules {
                     return Ok(outcome);
                 }
                 // A whole token may be longer than the window: it is not searched once more.
-                searched[rule] = to.max(end);
+                searched[rule] = from..to.max(end);
             }
         }
         Ok(None)
@@ -323,7 +314,7 @@ mod tests {
     fn our_rules_are_many_read_and_each_has_a_keyword() {
         let rules = Rules::parse(&[PROVIDERS]).unwrap();
         assert!(rules.len() >= 120, "{}", rules.len());
-        assert!(rules.always.is_empty());
+        assert!(rules.always.is_empty() && !rules.keywords.has_short());
         let ids: std::collections::BTreeSet<&str> = rules.all.iter().map(|rule| rule.id.as_str()).collect();
         assert_eq!(ids.len(), rules.len(), "ids are not used twice");
     }
