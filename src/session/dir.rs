@@ -22,6 +22,11 @@ const MAX_NAME: usize = 40;
 
 /// The file that is locked while the bottle runs.
 const LOCK: &str = "lock";
+/// The folder beside the bottles', where their directories are created and removed.
+const ASIDE: &str = "aside";
+/// The length of a name there, and how old a directory is there that was left.
+const ASIDE_NAME: usize = 12;
+const LEFT: Duration = Duration::from_mins(1);
 /// The file with the bottle's record.
 const RECORD: &str = "bottle.json";
 /// The byte that the holder and its reaper lock: the bottle is running.
@@ -184,14 +189,16 @@ impl StateDir {
     pub fn claim(&self, id: &str) -> io::Result<Option<SessionDir>> {
         let path = self.bottle(id);
         loop {
-            make_private(&path)?;
             if let Some(why) = why_not_a_bottle(&path) {
                 return Err(io::Error::other(format!("{} belongs to no bottle: {why}", path.display())));
             }
             let file = path.join(LOCK);
             let lock = match open_lock(&file, true) {
-                // Another process has just removed the directory.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => match self.create(&path)? {
+                    Some(lock) => return Ok(Some(SessionDir { reused: false, path, lock })),
+                    // Another process has just created the directory.
+                    None => continue,
+                },
                 opened => opened?,
             };
             if !try_exclusive(&lock, ALL)? {
@@ -201,6 +208,30 @@ impl StateDir {
             if is_same(&lock, &file)? {
                 sweep_unfinished(&path, None);
                 return Ok(Some(SessionDir { reused: path.join(RECORD).exists(), path, lock }));
+            }
+        }
+    }
+
+    /// Creates a bottle's directory with a lock that is held: another process, which may be cleaning up, never sees one without.
+    /// `None` if there is one by now.
+    fn create(&self, path: &Path) -> io::Result<Option<File>> {
+        make_private(&self.path.join("bottles"))?;
+        let aside = aside(path)?;
+        make_private(&aside)?;
+        let made = open_lock(&aside.join(LOCK), true).and_then(|lock| {
+            try_exclusive(&lock, ALL)?;
+            std::fs::rename(&aside, path).map(|()| lock)
+        });
+        match made {
+            Ok(lock) => Ok(Some(lock)),
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&aside);
+                let exists = matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists);
+                if exists {
+                    Ok(None)
+                } else {
+                    Err(io::Error::new(error.kind(), format!("create {}: {error}", path.display())))
+                }
             }
         }
     }
@@ -306,7 +337,7 @@ impl SessionDir {
 /// Removes a bottle's directory, and its placeholders elsewhere on the host.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     super::placeholder::remove(path);
-    // Remove the lock last: without it the directory no longer counts as a bottle's.
+    // The lock stays in it as long as it has the bottle's name.
     for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_name() != LOCK {
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -314,10 +345,28 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
             let _ = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
         }
     }
-    match std::fs::remove_dir_all(path) {
+    let aside = aside(path)?;
+    let moved = std::fs::rename(path, &aside).and_then(|()| std::fs::remove_dir_all(aside));
+    match moved {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// A new name beside the bottles' directory, for a directory that is no bottle's yet, or no more. What a process has left
+/// there, because it was killed, is removed.
+fn aside(path: &Path) -> io::Result<PathBuf> {
+    let state = path.parent().and_then(Path::parent).unwrap_or(path);
+    let folder = state.join(ASIDE);
+    make_private(&folder)?;
+    for entry in std::fs::read_dir(&folder)?.flatten() {
+        let old =
+            entry.metadata().and_then(|seen| seen.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > LEFT));
+        if old {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(folder.join(random_base36(ASIDE_NAME)?))
 }
 
 fn is_same(open: &File, path: &Path) -> io::Result<bool> {
@@ -352,9 +401,10 @@ fn why_not_a_bottle(path: &Path) -> Option<String> {
     if std::fs::symlink_metadata(path.join(LOCK)).is_ok_and(|lock| lock.is_file()) {
         return None;
     }
-    match std::fs::read_dir(path).map(|mut entries| entries.next().is_none()) {
-        Ok(true) => None,
-        Ok(false) => Some(format!("there is no {LOCK} in it")),
+    match std::fs::read_dir(path).map(|entries| entries.flatten().map(|entry| entry.file_name()).collect::<Vec<_>>()) {
+        // It has just been created.
+        Ok(names) if names.is_empty() || names.iter().any(|name| name == LOCK) => None,
+        Ok(_) => Some(format!("there is no {LOCK} in it")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => Some(format!("it cannot be read: {error}")),
     }
@@ -414,6 +464,36 @@ mod tests {
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(refused, 0);
         });
+    }
+
+    #[test]
+    fn a_clean_up_never_keeps_a_launch_from_a_new_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::at(folder.path()).unwrap();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // As gc does: what is not alive is claimed, and removed.
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    for id in state.bottles().unwrap().into_iter().filter(|id| !state.is_alive(id)) {
+                        if let Some(dir) = state.claim(&id).unwrap() {
+                            dir.remove().unwrap();
+                        }
+                    }
+                    assert_eq!(state.scan().unwrap().1, []);
+                }
+            });
+            let launch = |number: usize| {
+                let dir = state.claim(&format!("a-{number}"))?.ok_or_else(|| io::Error::other("it is running"))?;
+                std::fs::write(dir.path.join(RECORD), "{}")?;
+                dir.remove()
+            };
+            let failed: Vec<io::Error> = (0..2000).filter_map(|number| launch(number).err()).collect();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(failed.is_empty(), "{failed:?}");
+        });
+        assert_eq!(state.bottles().unwrap(), Vec::<String>::new());
+        assert_eq!(std::fs::read_dir(folder.path().join(ASIDE)).unwrap().count(), 0);
     }
 
     #[test]
