@@ -215,13 +215,13 @@ mod tests {
     async fn exchange(stream: impl AsyncRead + AsyncWrite, sent: Vec<u8>) -> Vec<u8> {
         let mut received = Vec::new();
         let (mut read, mut write) = tokio::io::split(stream);
-        let send = async {
+        let outgoing = async {
             for piece in sent.chunks(70_000) {
                 write.write_all(piece).await.unwrap();
             }
             write.shutdown().await.unwrap();
         };
-        tokio::join!(send, async { read.read_to_end(&mut received).await.unwrap() });
+        tokio::join!(outgoing, async { read.read_to_end(&mut received).await.unwrap() });
         received
     }
 

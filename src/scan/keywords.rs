@@ -74,11 +74,19 @@ impl Keywords {
             }
         }
         spellings.sort_unstable_by_key(|spelling| (hash(spelling.bytes), spelling.bytes, spelling.keyword));
-        let mut may_be = Box::new([0; 1 << BITS]);
-        spellings.iter().for_each(|spelling| may_be[hash(spelling.bytes)] = 1);
+        let may_be: Box<[u8]> = vec![0; 1 << BITS].into();
+        let mut may_be: Box<[u8; 1 << BITS]> = may_be.try_into().expect("it has that length");
+        for spelling in &spellings {
+            may_be[hash(spelling.bytes)] = 1;
+        }
         let first = (0..=1 << BITS).map(|value| spellings.partition_point(|spelling| hash(spelling.bytes) < value));
         let first = first.map(|index| u16::try_from(index).expect("there are fewer keywords")).collect();
         Self { all, may_be, first, spellings, short }
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
     }
 
     /// Whether there are keywords that are looked for one by one.
@@ -267,8 +275,9 @@ mod tests {
         fn every_keyword_is_found_in_mixtures(
             parts in proptest::collection::vec((0..400_usize, 0..3_u8, proptest::collection::vec(0..=255_u8, 0..9)), 0..60),
         ) {
-            static SETS: LazyLock<(Vec<(Keywords, Words)>, Vec<String>)> = LazyLock::new(|| (keyword_sets(), provider_words()));
-            let (sets, words) = &*SETS;
+            static SETS: LazyLock<Vec<(Keywords, Words)>> = LazyLock::new(keyword_sets);
+            static WORDS: LazyLock<Vec<String>> = LazyLock::new(provider_words);
+            let (sets, words) = (&*SETS, &*WORDS);
             let mut text = Vec::new();
             for (number, case, noise) in parts {
                 if let Some(word) = words.get(number) {

@@ -185,6 +185,9 @@ impl Rules {
                 return Ok(outcome);
             }
         }
+        if self.keywords.is_empty() {
+            return Ok(None);
+        }
         // Where each rule has searched: nearby keywords share one window. Most texts have no keyword.
         let mut searched = Vec::new();
         for (place, rules) in self.keywords.places(bytes) {
