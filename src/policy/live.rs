@@ -9,8 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::allow::MatchLevel;
-use super::authorize::check_host;
-use super::{Allow, AllowSpec, DenySpec, EgressEngine, EgressSpec, EntryError, Policy, RequestLimits, SpecError};
+use super::{Allow, AllowSpec, DenySpec, EgressEngine, EgressSpec, EntryError, RequestLimits, SpecError};
 use crate::credential::Limits;
 
 /// Maximum number of grants, and of denials, of one bottle.
@@ -319,8 +318,7 @@ impl LivePolicy {
         if matches!(scope, Scope::Until(time) if time <= now) {
             return Err(ChangeError::Over);
         }
-        let addresses = Policy { ip_allow: self.base.ip_allow.clone(), ..Policy::default() };
-        if let Some(Err(reason)) = read.single_host().map(|host| check_host(&addresses, host)) {
+        if let Err(reason) = self.base.check_reachable(&read) {
             return Err(ChangeError::NoEffect(entry.host().to_owned(), reason.to_string()));
         }
         // A lasting grant removes the operator's denial of exactly the same. A temporary grant, or one for one request,

@@ -194,12 +194,13 @@ impl Reason {
             Self::Denied(..) => "remove the entry from egress.deny of the bottle",
             Self::PortNotAllowed(..) => "add host:port to egress.allow of the bottle",
             Self::OtherPort(..) => "use that port: the name has no other",
-            Self::AddressNotPublic { .. } => {
+            Self::AddressNotPublic { class: Class::Loopback, .. }
+            | Self::AddressOfHost { .. }
+            | Self::NameNotPublic(..) => "declare the service in host_services of the bottle, or run it as a sidecar",
+            Self::AddressNotPublic { class: Class::Private | Class::Shared | Class::Reserved, .. } => {
                 "private addresses are refused; run the service as a sidecar, or allow its range with --allow-ip"
             }
-            Self::AddressOfHost { .. } | Self::NameNotPublic(..) => {
-                "declare the service in host_services of the bottle, or run it as a sidecar"
-            }
+            Self::AddressNotPublic { .. } => "no bottle reaches such an address, whatever is allowed",
             Self::NameUnresolved(..) => "check the spelling of the host",
             Self::BadHost(_) => "use a host name or an address",
             Self::BadRequest(_) => "send CONNECT host:port, or an absolute http:// URL",

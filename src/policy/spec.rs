@@ -7,10 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::allow::MatchLevel;
+use super::authorize::check_host;
 use super::named_rules;
 use super::{
     Allow, AllowSpec, AllowTable, Deny, DenySpec, EntryError, Form, GitAccess, GitEntry, GitError, GitRepository,
-    HostService, Intent, Mode, Policy, PresetTag, Rule, RuleError, Sibling, TcpTarget,
+    HostService, Intent, Mode, Policy, PresetTag, Reason, Rule, RuleError, Sibling, TcpTarget,
 };
 use crate::net::{Host, HostError};
 use crate::scan::{Action, Dlp};
@@ -123,6 +124,9 @@ pub enum SpecError {
     /// An entry of the allowlist.
     #[error("allow: {0}")]
     Allow(EntryError),
+    /// An entry of the allowlist for a host that is never reached.
+    #[error("allow: {0:?} has no effect: {1}; {hint}", hint = .1.hint())]
+    Unreachable(String, Reason),
     /// An entry of the denylist.
     #[error("deny: {0}")]
     Deny(EntryError),
@@ -224,7 +228,17 @@ impl EgressSpec {
         }
         named_rules::check(&self.dlp).map_err(SpecError::Dlp)?;
         self.check_services()?;
+        for entry in &self.allow {
+            let read = entry.read().map_err(SpecError::Allow)?;
+            self.check_reachable(&read).map_err(|why| SpecError::Unreachable(entry.host().to_owned(), why))?;
+        }
         self.policy(BTreeMap::new()).and(self.proxy().map(drop)).and(self.no_proxy().map(drop))
+    }
+
+    /// Refuses an entry for a host that is never reached, whatever is allowed.
+    pub(super) fn check_reachable(&self, entry: &Allow) -> Result<(), Reason> {
+        let addresses = Policy { ip_allow: self.ip_allow.clone(), ..Policy::default() };
+        entry.single_host().map_or(Ok(()), |host| check_host(&addresses, host))
     }
 
     /// The service of the user's machine that an entry of the allowlist names, with its name as a host.

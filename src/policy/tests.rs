@@ -262,3 +262,25 @@ fn promise_05_a_method_in_the_query_must_be_allowed_too() {
         assert!(matches!(decide(path), Decision::Refuse(_)), "{path}");
     }
 }
+
+#[test]
+fn an_entry_for_what_is_never_reached_is_an_error_that_says_what_to_do() {
+    let check = |text: &str| serde_yaml::from_str::<EgressSpec>(text).unwrap().check();
+    for (entry, hint) in [
+        ("localhost:8080", "host_services"),
+        ("app.localhost", "host_services"),
+        ("host.docker.internal", "host_services"),
+        ("127.0.0.1", "host_services"),
+        ("10.1.2.3", "--allow-ip"),
+        ("'[fd00::1]'", "--allow-ip"),
+    ] {
+        let error = check(&format!("allow: [{entry}]")).unwrap_err().to_string();
+        assert!(error.starts_with("allow: ") && error.contains("has no effect") && error.contains(hint), "{error}");
+    }
+    for text in [
+        "{allow: ['10.1.2.3'], ip_allow: [10.1.0.0/16]}",
+        "allow: [example.com, '93.184.215.14', '*.localhost.example']",
+    ] {
+        assert!(check(text).is_ok(), "{text}");
+    }
+}
