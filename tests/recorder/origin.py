@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 from mitmproxy import http
 
 FOLDER = os.environ["RECORDER"]
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOKENS = {name: "".join(pieces) for name, pieces in json.load(open(os.environ["RECORDED"] + "/tokens.json")).items()}
 LONG = open(os.environ["RECORDED"] + "/long.txt", encoding="utf-8").read()
 # The text within a string of JSON, as serializers write it.
@@ -19,8 +20,12 @@ def marked(text):
     """The text without what scanners of repositories take for tokens, and without the long text."""
     for name, long in LONGS.items():
         text = text.replace(long, "{{%s}}" % name)
-    for name, token in TOKENS.items():
+    # The longest first: one may be a part of another.
+    for name, token in sorted(TOKENS.items(), key=lambda one: -len(one[1])):
         text = text.replace(token, "{{token:%s}}" % name)
+    # Where it was recorded.
+    for folder, other in ((FOLDER + "/work", "/home/me/project"), (FOLDER + "/home", "/home/me"), (FOLDER, "/opt/recorder"), (ROOT, "/opt/recorder")):
+        text = text.replace(folder, other).replace(folder[1:], other[1:])
     # What a tool signs itself.
     return re.sub(r"eyJ[A-Za-z0-9_-]{17,}\.eyJ[A-Za-z0-9_-]{17,}\.[A-Za-z0-9_-]{20,}", "{{token:jwt}}", text)
 

@@ -156,21 +156,6 @@ const programs = {
     const call = (path, bytes) => new Promise(done => c.rpcCall('https://grpc.example.com' + path, {}, {}, new MethodDescriptor(path, MethodType.UNARY, Object, Object, () => bytes, b => b), error => done(error)));
     await each(() => call('/demo.Echo/Say', Buffer.from('0a0568656c6c6f12020001', 'hex')), () => call('/demo.Echo/Empty', Buffer.alloc(0)), () => call('/demo.Echo/Blob', randomBytes(700)));
   },
-  async grpc_js() {
-    const grpc = require('@grpc/grpc-js');
-    const client = new grpc.Client('grpc.example.com:443', grpc.credentials.createSsl(readFileSync(process.env.SSL_CERT_FILE)));
-    await new Promise(done => client.makeUnaryRequest('/demo.Echo/Say', b => b, b => b, Buffer.from('0a0568656c6c6f', 'hex'), done));
-  },
-  async supabase() {
-    const { createClient } = require('@supabase/supabase-js');
-    const c = createClient('https://abcdefghijklmnopqrst.supabase.co', tokens.jwt);
-    await each(() => c.from('t').select('*').filter('a', 'in', '("x","y")'), () => c.from('t').insert({ a: 1 }), () => c.storage.from('b').upload('a.png', png));
-  },
-  async discord() {
-    const { REST } = require('@discordjs/rest');
-    const c = new REST({ version: '10' }).setToken(tokens.discord);
-    await each(() => c.post('/channels/1/messages', { body: { content: 'hi' }, files: [{ name: 'a.png', data: png }] }));
-  },
   async googleapis() {
     const { JWT, OAuth2Client } = require('google-auth-library');
     const c = new OAuth2Client({ clientId: '1-a.apps.googleusercontent.com', clientSecret: 'secret' });

@@ -243,7 +243,7 @@ def slack_sdk():
 
 def stripe():
     import stripe as s
-    s.api_key, s.max_network_retries = TOKENS["stripe"], 0
+    s.api_key, s.max_network_retries, s.ca_bundle_path = TOKENS["stripe"], 0, os.environ["SSL_CERT_FILE"]
     each(lambda: s.Customer.create(email="me@example.com", metadata={"a": "b c"}, idempotency_key="3fa85f64-5717-4562-b3fc-2c963f66afa6"), lambda: s.Charge.list(limit=3, created={"gt": 1}), lambda: s.File.create(purpose="dispute_evidence", file=open(write("a.png", PNG), "rb")))
 
 

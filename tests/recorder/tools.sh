@@ -32,8 +32,8 @@ curl_() {
     curl -sS -X POST "https://api.telegram.org/bot$TOK_TELEGRAM/sendMessage" -d chat_id=1 -d text='hi'
 }
 wget_() {
-    wget -q -O - "$api/w?q=\"a b\"&x=<y>"; wget -q -O - --post-data 'a=b&c=d' $api/w; wget -q -O - --method PUT --body-data '{"a":1}' --header 'Content-Type: application/json' $api/w
-    wget -q -O - --user me --password 'pass' --auth-no-challenge $api/basic; wget -q -c -O part http://plain.example.com/a.iso
+    wget -q --ca-certificate="$SSL_CERT_FILE" -O - "$api/w?q=\"a b\"&x=<y>"; wget -q --ca-certificate="$SSL_CERT_FILE" -O - --post-data 'a=b&c=d' $api/w; wget -q --ca-certificate="$SSL_CERT_FILE" -O - --method PUT --body-data '{"a":1}' --header 'Content-Type: application/json' $api/w
+    wget -q --ca-certificate="$SSL_CERT_FILE" -O - --user me --password 'pass' --auth-no-challenge $api/basic; wget -q --ca-certificate="$SSL_CERT_FILE" -c -O part http://plain.example.com/a.iso
 }
 aria2() { aria2c -q --check-certificate=true --ca-certificate="$SSL_CERT_FILE" -x 2 -d . $api/a.bin; }
 httpie() { http --ignore-stdin POST $api/h a=b c:=1 X-H:v; http --ignore-stdin --form POST $api/h a@/etc/hostname b=c; http --ignore-stdin GET $api/h q=='a b'; http --ignore-stdin --multipart POST $api/h a=; }
@@ -76,7 +76,7 @@ rclone_() {
     o=(--retries 1 --low-level-retries 1 -q); rclone "${o[@]}" copyto a.txt "$s3/a b.txt"; lines 500 | rclone "${o[@]}" rcat "$s3/streamed"; rclone "${o[@]}" lsf "$s3"; rclone "${o[@]}" copyto "$s3/k" c.txt
     rclone "${o[@]}" copyto a.txt ":webdav,url='https://files.example.com/dav',user=me:ü.txt"; rclone "${o[@]}" lsf ":webdav,url='https://files.example.com/dav':"
 }
-s3cmd_() { lines 50 > a.txt; o=(--access_key "$TOK_AWS" --secret_key aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d --ca-certs "$SSL_CERT_FILE" --no-progress); s3cmd "${o[@]}" put a.txt s3://bucket/a.txt; s3cmd "${o[@]}" ls s3://bucket; s3cmd "${o[@]}" setacl --acl-private s3://bucket/a.txt; }
+s3cmd_() { lines 50 > a.txt; printf '[default]\nproxy_host = 127.0.0.1\nproxy_port = %s\n' "${HTTPS_PROXY##*:}" > c; o=(-c c --access_key "$TOK_AWS" --secret_key aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d --ca-certs "$SSL_CERT_FILE" --no-progress); s3cmd "${o[@]}" put a.txt s3://bucket/a.txt; s3cmd "${o[@]}" ls s3://bucket; s3cmd "${o[@]}" setacl --acl-private s3://bucket/a.txt; }
 restic_() { AWS_ACCESS_KEY_ID=$TOK_AWS AWS_SECRET_ACCESS_KEY=aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d RESTIC_PASSWORD=x timeout 20 restic -r s3:https://s3.us-east-1.amazonaws.com/bucket/r init; }
 npm_() {
     printf '//registry.npmjs.org/:_authToken=%s\n' "$TOK_NPM" > .npmrc; echo '{"name":"@me/mine","version":"1.0.0","dependencies":{"demo":"^1.0.0"}}' > package.json; lines 30 > README.md
@@ -88,7 +88,7 @@ bun_() { echo '{"name":"mine","version":"1.0.0","dependencies":{"demo":"^1.0.0"}
 deno_() { echo 'const f = new FormData(); f.append("a", new Blob(["x"]), "a.txt"); await fetch("https://api.example.com/deno", {method: "POST", body: f}); await fetch("https://api.example.com/deno?a=b c")' > a.ts; DENO_CERT=$SSL_CERT_FILE deno run -A a.ts; }
 pip_() { pip download -q --no-deps demo -d w; pip install -q --index-url https://me:pass@pypi.org/simple --no-deps --target t demo; pip index versions demo; pip search demo; }
 uv_() { mkdir dist; cp "$RECORDER/demo-1.0-py3-none-any.whl" dist; uv venv -q v; VIRTUAL_ENV=v uv pip install -q --no-deps demo; UV_PUBLISH_TOKEN=$TOK_PYPI uv publish -q dist/*; }
-twine_() { twine upload --non-interactive -u __token__ -p "$TOK_PYPI" "$RECORDER/demo-1.0-py3-none-any.whl"; twine upload --non-interactive --repository-url https://pypi.example.com/legacy/ -u me -p pass --skip-existing --comment 'a "b"' "$RECORDER/demo-1.0-py3-none-any.whl"; }
+twine_() { twine upload --non-interactive -u __token__ -p "$TOK_PYPI" "$RECORDER/demo-1.0-py3-none-any.whl"; twine upload --non-interactive --repository-url https://pypi.example.com/legacy/ -u me -p pass --comment 'a "b"' "$RECORDER/demo-1.0-py3-none-any.whl"; }
 poetry_() { printf '[project]\nname = "mine"\nversion = "1.0"\ndescription = "d"\n' > pyproject.toml; mkdir mine dist; : > mine/__init__.py; poetry build -q; POETRY_PYPI_TOKEN_PYPI=$TOK_PYPI poetry publish -q; }
 cargo_() {
     cargo -q init --lib --name mine-tool . --vcs none; printf 'description = "d"\nlicense = "MIT"\n' > more; sed -i '/^edition/r more' Cargo.toml
@@ -106,7 +106,7 @@ terraform_() {
 svn_() { svn ls --non-interactive --config-option "servers:global:ssl-authority-files=$SSL_CERT_FILE" --config-option servers:global:http-proxy-host=127.0.0.1 --config-option "servers:global:http-proxy-port=${HTTPS_PROXY##*:}" https://files.example.com/svn/trunk; }
 ruby_() { ruby -e 'require "net/http"; u = URI("https://api.example.com/ruby"); Net::HTTP.start(u.host, 443, use_ssl: true, ca_file: ENV["SSL_CERT_FILE"]) { |h| r = Net::HTTP::Post.new(u); r.set_form([["a", "b"], ["f", "x", {filename: "a \"b\".txt"}]], "multipart/form-data"); h.request(r) }'; }
 gcloud_() { export CLOUDSDK_AUTH_ACCESS_TOKEN=$TOK_GOOGLEOAUTH CLOUDSDK_CORE_PROJECT=p CLOUDSDK_CORE_DISABLE_PROMPTS=1; lines 20 > a.txt; timeout 40 gcloud storage cp a.txt gs://b/a.txt; timeout 20 gcloud storage ls gs://b; timeout 20 gcloud compute instances list; }
-perl_() { perl -MHTTP::Tiny -e '$h = HTTP::Tiny->new(SSL_options => {SSL_ca_file => $ENV{SSL_CERT_FILE}}, verify_SSL => 1); print $h->post_form("https://api.example.com/perl", {a => "b c", d => ["e", "f"]})->{status}; print $h->get("http://plain.example.com/perl")->{status}'; }
+perl_() { export PERL_LWP_SSL_CA_FILE=$SSL_CERT_FILE; perl -MHTTP::Tiny -e '$h = HTTP::Tiny->new(SSL_options => {SSL_ca_file => $ENV{SSL_CERT_FILE}}, verify_SSL => 1); print $h->post_form("https://api.example.com/perl", {a => "b c", d => ["e", "f"]})->{status}; print $h->get("http://plain.example.com/perl")->{status}'; }
 claude_() { ANTHROPIC_API_KEY=$TOK_ANTHROPIC timeout 60 claude -p 'hello' < /dev/null; }
 codex_() { mkdir -p "$HOME/.codex"; OPENAI_API_KEY=$TOK_OPENAI CODEX_API_KEY=$TOK_OPENAI timeout 60 codex exec --skip-git-repo-check hello < /dev/null; }
 gemini_() { GEMINI_CLI_TRUST_WORKSPACE=true GEMINI_API_KEY=$TOK_GOOGLE timeout 60 gemini -p hello < /dev/null; }
