@@ -13,6 +13,8 @@ TOKENS = {name: "".join(pieces) for name, pieces in json.load(open(os.environ["R
 LONG = open(os.environ["RECORDED"] + "/long.txt", encoding="utf-8").read()
 # The text within a string of JSON, as serializers write it.
 LONGS = {"long:ascii": json.dumps(LONG)[1:-1], "long:utf8": json.dumps(LONG, ensure_ascii=False)[1:-1], "long:plain": LONG}
+# The metadata services of clouds, which some programs look for: no bottle reaches them.
+METADATA = ("169.254.169.254", "metadata.google.internal")
 MAX_BODY = 80 << 10
 
 
@@ -58,7 +60,7 @@ def shape(flow, content):
     names = sorted(name.lower().decode("latin-1") for name, _ in flow.metadata["head"])
     kind = flow.request.headers.get("content-type", "").split(";")[0]
     # Of an API that is called by one path, the fields tell calls apart.
-    keys = sorted(set(re.findall(rb'"([a-zA-Z_.]{2,24})"\s*:', content[:20000])))[:40]
+    keys = sorted(set(re.findall(rb'"([a-zA-Z_.]{2,24})"\s*:|\bname="([^"]*)"', content[:20000])))[:40]
     return repr((flow.request.method, flow.request.pretty_host, plain(split.path), sorted(parse_qs(split.query, True)), names, kind, keys))
 
 
@@ -81,6 +83,7 @@ class Recorder:
     def record(self, flow):
         tool = open(FOLDER + "/current").read().strip()
         content = flow.request.raw_content or b""
+        if flow.request.pretty_host in METADATA: return
         shaped, kept = shape(flow, content), body(content)
         if kept is None:
             print("too long:", tool, flow.request.pretty_url, len(content), flush=True)

@@ -83,7 +83,7 @@ const programs = {
     const s3 = require('@aws-sdk/client-s3');
     const { HttpsProxyAgent } = require('https-proxy-agent');
     const { NodeHttpHandler } = require('@smithy/node-http-handler');
-    const c = new s3.S3Client({ region: 'us-east-1', maxAttempts: 1, credentials: { accessKeyId: tokens.aws, secretAccessKey: 'aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d' }, requestHandler: new NodeHttpHandler({ httpsAgent: new HttpsProxyAgent(process.env.HTTPS_PROXY) }) });
+    const c = new s3.S3Client({ region: 'us-east-1', maxAttempts: 1, credentials: { accessKeyId: tokens.aws, secretAccessKey: tokens.awssecret }, requestHandler: new NodeHttpHandler({ httpsAgent: new HttpsProxyAgent(process.env.HTTPS_PROXY) }) });
     const { Readable } = await import('node:stream');
     await each(() => c.send(new s3.PutObjectCommand({ Bucket: 'bucket', Key: 'k', Body: 'hello' })), () => c.send(new s3.PutObjectCommand({ Bucket: 'bucket', Key: 's', Body: Readable.from([Buffer.alloc(3000, 'x')]), ContentLength: 3000 })), () => c.send(new s3.GetObjectCommand({ Bucket: 'bucket', Key: 'k' })), () => c.send(new s3.ListObjectsV2Command({ Bucket: 'bucket' })));
   },

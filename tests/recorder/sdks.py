@@ -159,14 +159,16 @@ def groq():
 
 def boto3():
     import boto3 as b, urllib.request as u
-    s = b.Session(aws_access_key_id=TOKENS["aws"], aws_secret_access_key="aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d", aws_session_token="IQoJb3JpZ2luX2VjE" + base64.b64encode(bytes(range(250))).decode(), region_name="eu-west-1")
+    s = b.Session(aws_access_key_id=TOKENS["aws"], aws_secret_access_key=TOKENS["awssecret"], aws_session_token="IQoJb3JpZ2luX2VjE" + base64.b64encode(bytes(range(250))).decode(), region_name="eu-west-1")
     s3 = s.client("s3")
     from boto3.s3.transfer import TransferConfig
     big = write("big.bin", os.urandom(12 << 10))
-    post = lambda: s3.generate_presigned_post("bucket", "k/${filename}", Fields={"acl": "private"}, Conditions=[{"acl": "private"}, ["content-length-range", 0, 999]])
-    def posted():
+    from botocore.config import Config
+    newer = s.client("s3", config=Config(signature_version="s3v4"))
+    post = lambda s3: s3.generate_presigned_post("bucket", "k/${filename}", Fields={"acl": "private"}, Conditions=[{"acl": "private"}, ["content-length-range", 0, 999]])
+    def posted(s3):
         import requests as r
-        p = post(); r.post(p["url"], data=p["fields"], files={"file": ("a.txt", b"hello")})
+        p = post(s3); r.post(p["url"], data=p["fields"], files={"file": ("a.txt", b"hello")})
     def multipart():
         upload = s3.create_multipart_upload(Bucket="bucket", Key="k")["UploadId"]
         tag = s3.upload_part(Bucket="bucket", Key="k", UploadId=upload, PartNumber=1, Body=os.urandom(5 << 10))["ETag"]
@@ -175,7 +177,7 @@ def boto3():
          lambda: s3.copy_object(Bucket="bucket", Key="k2", CopySource={"Bucket": "bucket", "Key": "ü k"}), lambda: s3.list_objects_v2(Bucket="bucket", Prefix="a/", Delimiter="/"),
          lambda: s3.delete_objects(Bucket="bucket", Delete={"Objects": [{"Key": "a"}, {"Key": "<b>"}]}), lambda: s3.upload_fileobj(io.BytesIO(PNG), "bucket", "i.png", ExtraArgs={"ChecksumAlgorithm": "SHA256"}),
          lambda: u.urlopen(s3.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "k", "ResponseContentDisposition": 'attachment; filename="a b.txt"'})).read(),
-         lambda: u.urlopen(u.Request(s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "k"}), data=b"x", method="PUT")).read(), posted,
+         lambda: u.urlopen(u.Request(s3.generate_presigned_url("put_object", Params={"Bucket": "bucket", "Key": "k"}), data=b"x", method="PUT")).read(), lambda: posted(s3), lambda: posted(newer),
          lambda: s.client("sts").get_caller_identity(), lambda: s.client("dynamodb").put_item(TableName="t", Item={"id": {"S": "3fa85f64"}, "b": {"B": os.urandom(60)}}),
          lambda: s.client("sqs").send_message(QueueUrl="https://sqs.eu-west-1.amazonaws.com/1/q", MessageBody='{"a": "<b>"}'), lambda: s.client("lambda").invoke(FunctionName="f", Payload=b'{"k": 1}'),
          lambda: s.client("bedrock-runtime").converse(modelId="anthropic.claude", messages=[{"role": "user", "content": [{"text": LONG}]}]), lambda: s.client("ecr").get_authorization_token(),

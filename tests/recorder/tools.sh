@@ -25,7 +25,7 @@ curl_() {
     curl -sS "http://plain.example.com/a?b=%22c%22"
     gzip -c lines.txt | curl -sS --data-binary @- -H 'Content-Encoding: gzip' -H 'Content-Type: text/plain' $api/gzip
     curl -sSL -o /dev/null https://github.com/me/repo/releases/download/v1/a.tar.gz
-    curl -sS --aws-sigv4 aws:amz:us-east-1:s3 -u "$TOK_AWS:aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d" -T lines.txt https://bucket.s3.us-east-1.amazonaws.com/k
+    curl -sS --aws-sigv4 aws:amz:us-east-1:s3 -u "$TOK_AWS:$TOK_AWSSECRET" -T lines.txt https://bucket.s3.us-east-1.amazonaws.com/k
     curl -sS -H "PRIVATE-TOKEN: $TOK_GITLAB" https://gitlab.com/api/v4/user
     curl -sS -H "X-Vault-Token: $TOK_VAULT" -X LIST https://vault.example.com/v1/secret/metadata
     curl -sS "https://maps.googleapis.com/maps/api/geocode/json?address=a,+b&key=$TOK_GOOGLE"
@@ -66,18 +66,18 @@ CONFIG
     kubectl apply -f m.yaml --validate=false; kubectl apply --server-side -f m.yaml --validate=false; kubectl patch configmap a -p '{"data":{"a":"b"}}'; kubectl delete configmap a --wait=false; kubectl scale deployment a --replicas 2; kubectl create token default; timeout 5 kubectl exec a -- ls; timeout 5 kubectl logs a --tail 5
 }
 aws_() {
-    export AWS_ACCESS_KEY_ID=$TOK_AWS AWS_SECRET_ACCESS_KEY=aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d AWS_DEFAULT_REGION=us-east-1 AWS_MAX_ATTEMPTS=1 AWS_EC2_METADATA_DISABLED=true
+    export AWS_ACCESS_KEY_ID=$TOK_AWS AWS_SECRET_ACCESS_KEY=$TOK_AWSSECRET AWS_DEFAULT_REGION=us-east-1 AWS_MAX_ATTEMPTS=1 AWS_EC2_METADATA_DISABLED=true
     lines 50 > a.txt; aws s3 cp a.txt s3://bucket/a.txt; lines 10 | aws s3 cp - s3://bucket/stdin; aws s3 ls s3://bucket/; aws s3 cp s3://bucket/k b.txt; curl -sS "$(aws s3 presign s3://bucket/k)"; aws s3 rm s3://bucket/k; aws s3 cp s3://bucket/a s3://bucket/b
     aws sts get-caller-identity; aws ssm put-parameter --name a --value b --type String; aws ec2 describe-instances --filters 'Name=tag:a,Values=b*'; aws cloudformation validate-template --template-body '{"Resources": {}}'; aws sns publish --topic-arn arn:aws:sns:us-east-1:1:t --message 'a & b'
 }
 rclone_() {
     unset AWS_CA_BUNDLE
-    lines 50 > a.txt; s3=:s3,provider=AWS,access_key_id=$TOK_AWS,secret_access_key=aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d,region=us-east-1:bucket
+    lines 50 > a.txt; s3=:s3,provider=AWS,access_key_id=$TOK_AWS,secret_access_key=$TOK_AWSSECRET,region=us-east-1:bucket
     o=(--retries 1 --low-level-retries 1 -q); rclone "${o[@]}" copyto a.txt "$s3/a b.txt"; lines 500 | rclone "${o[@]}" rcat "$s3/streamed"; rclone "${o[@]}" lsf "$s3"; rclone "${o[@]}" copyto "$s3/k" c.txt
     rclone "${o[@]}" copyto a.txt ":webdav,url='https://files.example.com/dav',user=me:ü.txt"; rclone "${o[@]}" lsf ":webdav,url='https://files.example.com/dav':"
 }
-s3cmd_() { lines 50 > a.txt; printf '[default]\nproxy_host = 127.0.0.1\nproxy_port = %s\n' "${HTTPS_PROXY##*:}" > c; o=(-c c --access_key "$TOK_AWS" --secret_key aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d --ca-certs "$SSL_CERT_FILE" --no-progress); s3cmd "${o[@]}" put a.txt s3://bucket/a.txt; s3cmd "${o[@]}" ls s3://bucket; s3cmd "${o[@]}" setacl --acl-private s3://bucket/a.txt; }
-restic_() { AWS_ACCESS_KEY_ID=$TOK_AWS AWS_SECRET_ACCESS_KEY=aB3dE6gH9jK2mN5pQ8sT1vW4yZ7bC01XM6EaaB3d RESTIC_PASSWORD=x timeout 20 restic -r s3:https://s3.us-east-1.amazonaws.com/bucket/r init; }
+s3cmd_() { lines 50 > a.txt; printf '[default]\nproxy_host = 127.0.0.1\nproxy_port = %s\n' "${HTTPS_PROXY##*:}" > c; o=(-c c --access_key "$TOK_AWS" --secret_key "$TOK_AWSSECRET" --ca-certs "$SSL_CERT_FILE" --no-progress); s3cmd "${o[@]}" put a.txt s3://bucket/a.txt; s3cmd "${o[@]}" ls s3://bucket; s3cmd "${o[@]}" setacl --acl-private s3://bucket/a.txt; }
+restic_() { AWS_ACCESS_KEY_ID=$TOK_AWS AWS_SECRET_ACCESS_KEY=$TOK_AWSSECRET RESTIC_PASSWORD=x timeout 20 restic -r s3:https://s3.us-east-1.amazonaws.com/bucket/r init; }
 npm_() {
     printf '//registry.npmjs.org/:_authToken=%s\n' "$TOK_NPM" > .npmrc; echo '{"name":"@me/mine","version":"1.0.0","dependencies":{"demo":"^1.0.0"}}' > package.json; lines 30 > README.md
     npm install --loglevel=error; npm audit; npm view demo; npm search demo; npm whoami; npm publish --access public; npm dist-tag ls demo; npm deprecate demo@1 'a "b"'; npm outdated; npm ping
