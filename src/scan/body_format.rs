@@ -8,9 +8,10 @@ use super::carrier::Carrier;
 use super::decode::decode;
 use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
 use super::finding::Finding;
-use super::grpc::GrpcMessages;
+use super::grpc::{GrpcMessages, web_text};
 use super::multipart::{boundary, parts};
 use super::scanner::{Look, Scanner};
+use super::signed_form::signer;
 use super::{aws_chunked, inner};
 
 /// Longer parts of a form are not joined with others, in bytes.
@@ -34,6 +35,8 @@ enum Form {
     Pairs,
     Parts(String),
     Grpc(Option<String>),
+    /// The same in base64, as browsers send it.
+    GrpcText(Option<String>),
 }
 
 impl BodyFormat {
@@ -52,13 +55,14 @@ impl BodyFormat {
         let form = match (boundary(content_type)?, kind.as_str()) {
             (Some(boundary), _) => Form::Parts(boundary),
             (None, "application/x-www-form-urlencoded") => Form::Pairs,
-            (None, kind) if kind.starts_with("application/grpc") && !kind.ends_with("-web-text") => {
-                Form::Grpc(grpc_encoding.map(str::to_owned))
+            (None, kind) if kind.starts_with("application/grpc-web-text") => {
+                Form::GrpcText(grpc_encoding.map(str::to_owned))
             }
+            (None, kind) if kind.starts_with("application/grpc") => Form::Grpc(grpc_encoding.map(str::to_owned)),
             (None, kind) if kind == "application/json" || kind.ends_with("+json") => Form::Json,
             _ => Form::Text,
         };
-        if aws_chunked && matches!(form, Form::Grpc(_)) {
+        if aws_chunked && matches!(form, Form::Grpc(_) | Form::GrpcText(_)) {
             return Err(DecodeError::AwsChunked("it is gRPC"));
         }
         let format = Self { encodings: all, aws_chunked, form };
@@ -74,15 +78,28 @@ impl BodyFormat {
         self.aws_chunked
     }
 
-    /// Whether the body has a content encoding: then it can only be scanned as a whole.
+    /// Whether the body has a content encoding.
     pub fn is_encoded(&self) -> bool {
         !self.encodings.is_empty()
+    }
+
+    /// Whether the body can only be scanned as a whole.
+    pub fn needs_whole(&self) -> bool {
+        self.is_encoded() || matches!(self.form, Form::GrpcText(_))
     }
 
     /// The parser of its messages, if this is gRPC. Each message is forwarded as soon as it was scanned.
     pub fn messages(&self) -> Option<Result<GrpcMessages, DecodeError>> {
         match &self.form {
             Form::Grpc(encoding) => Some(GrpcMessages::new(encoding.as_deref())),
+            _ => None,
+        }
+    }
+
+    /// The id of the key that a complete body is signed with, if it is such a form for S3.
+    pub fn signer<'a>(&self, body: &'a [u8]) -> Option<&'a [u8]> {
+        match &self.form {
+            Form::Parts(boundary) if !self.aws_chunked && !self.is_encoded() => signer(boundary, body),
             _ => None,
         }
     }
@@ -106,7 +123,8 @@ impl BodyFormat {
             Form::Pairs => Carrier::Pairs,
             Form::Parts(boundary) => Carrier::Parts(boundary),
             Form::Grpc(_) => Carrier::Message,
-            Form::Text => Carrier::Text,
+            // Masked in base64 it would be another message; only what is no base64 is plain text.
+            Form::Text | Form::GrpcText(_) => Carrier::Text,
         };
         let mut look = scanner.look(body, carrier, budget)?;
         if look == Look::Clean
@@ -158,6 +176,7 @@ impl BodyFormat {
     fn scan_joined(&self, scanner: &Scanner, body: &[u8], budget: &mut Budget) -> Result<Option<Finding>, DecodeError> {
         match &self.form {
             Form::Text | Form::Grpc(_) => Ok(None),
+            Form::GrpcText(encoding) => scanner.scan_web_text(body, encoding.as_deref(), budget),
             Form::Json => Ok(scanner.scan_json_strings(body)),
             Form::Pairs => scanner.scan_form(body, budget),
             Form::Parts(boundary) => {
@@ -237,6 +256,31 @@ impl Scanner {
             }
         }
         Ok(None)
+    }
+
+    /// Scans the messages of gRPC that stand in base64, each decoded, and together for known secrets.
+    fn scan_web_text(
+        &self,
+        text: &[u8],
+        encoding: Option<&str>,
+        budget: &mut Budget,
+    ) -> Result<Option<Finding>, DecodeError> {
+        let mut messages = GrpcMessages::new(encoding)?;
+        let decoded = web_text(text)?;
+        budget.spend(decoded.len())?;
+        budget.reserve(decoded.len())?;
+        messages.push(&decoded.into());
+        let mut joined = Vec::new();
+        while let Some((_, message, encoding)) = messages.take()? {
+            let (content, found) = self.scan_message(&message, encoding, budget)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            budget.reserve(content.len())?;
+            joined.extend_from_slice(&content);
+        }
+        messages.end()?;
+        Ok(self.scan_known(&joined, budget)?)
     }
 
     /// Searches for known secrets that are split over consecutive JSON strings.

@@ -1,6 +1,7 @@
 //! gRPC messages: each has a prefix of five bytes and may be compressed by itself (grpc's PROTOCOL-HTTP2.md).
 
 use bytes::{Buf, Bytes, BytesMut};
+use data_encoding::BASE64;
 
 use super::encoding::{DecodeError, Encoding};
 
@@ -10,6 +11,23 @@ const MAX_MESSAGE: usize = 16 << 20;
 const PREFIX: usize = 5;
 /// The flag of trailers in gRPC-Web (grpc's PROTOCOL-WEB.md), which are text.
 const TRAILERS: u8 = 0x80;
+
+/// Decodes the text of gRPC-Web (grpc's PROTOCOL-WEB.md): base64, in which each flush ended with padding.
+///
+/// # Errors
+/// It is something else, or written as no encoder writes it: then servers read it in different ways.
+pub(super) fn web_text(text: &[u8]) -> Result<Vec<u8>, DecodeError> {
+    let mut decoded = Vec::with_capacity(text.len() / 4 * 3);
+    let mut rest = text;
+    while !rest.is_empty() {
+        let padded = rest.chunks(4).position(|group| group.ends_with(b"="));
+        let (piece, behind) = rest.split_at(padded.map_or(rest.len(), |group| rest.len().min(4 * group + 4)));
+        let piece = BASE64.decode(piece).map_err(|_| DecodeError::Grpc("its text is not base64"))?;
+        decoded.extend_from_slice(&piece);
+        rest = behind;
+    }
+    Ok(decoded)
+}
 
 /// Parses the messages of a body incrementally.
 pub struct GrpcMessages {
@@ -116,6 +134,18 @@ mod tests {
             messages.end().unwrap();
             assert_eq!(frames, body);
             assert_eq!(texts, [&b"one"[..], b"two", b"grpc-status: 0"]);
+        }
+    }
+
+    #[test]
+    fn promise_06_text_of_grpc_web_is_base64_or_refused() {
+        let (one, two) = (frame(0, b"on"), frame(0, b"three"));
+        let flushed = BASE64.encode(&one) + &BASE64.encode(&two);
+        assert!(flushed[..flushed.len() - 1].contains('='), "{flushed}");
+        assert_eq!(web_text(flushed.as_bytes()).unwrap(), [&one[..], &two].concat());
+        assert_eq!(web_text(b"").unwrap(), b"");
+        for bad in ["AAAA=", "AAA", "AA=A", "====", "AA-_", "AA==\n", "AAAB\r\n", "AB==", "A===", " AAAA"] {
+            assert!(web_text(bad.as_bytes()).is_err(), "{bad:?}");
         }
     }
 

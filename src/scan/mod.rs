@@ -30,6 +30,7 @@ mod rule_file;
 mod rules;
 mod scanner;
 mod secret;
+mod signed_form;
 mod unpack;
 mod windows;
 

@@ -22,25 +22,47 @@ const MAX_BOUNDARY: usize = 70;
 /// # Errors
 /// The type is multipart and its boundary is missing or malformed.
 pub fn boundary(content_type: &str) -> Result<Option<String>, DecodeError> {
-    let mut pieces = content_type.split(';');
-    let kind = pieces.next().unwrap_or_default().trim();
-    if !kind.get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/")) {
+    let (kind, parameters) = content_type.split_once(';').unwrap_or((content_type, ""));
+    if !kind.trim().get(..10).is_some_and(|kind| kind.eq_ignore_ascii_case("multipart/")) {
         return Ok(None);
     }
-    let mut named = pieces.filter_map(|piece| {
-        let (name, value) = piece.split_once('=')?;
-        let name = name.trim().to_ascii_lowercase();
-        // Only some parsers read the form of RFC 2231: it is refused.
-        let value = if name.starts_with("boundary*") { "" } else { value.trim().trim_matches('"') };
-        (name == "boundary" || name.starts_with("boundary*")).then(|| value.to_owned())
-    });
+    // Only some parsers read the form of RFC 2231: it is refused.
+    let is_boundary = |piece: &&str| {
+        let name = piece.split_once('=').unwrap_or_default().0.trim().to_ascii_lowercase();
+        name == "boundary" || name.starts_with("boundary*")
+    };
+    let mut named = unquoted_pieces(parameters).into_iter().filter(is_boundary);
     let boundary = named.next().ok_or(DecodeError::Multipart("its type names no boundary"))?;
-    if named.next().is_some() {
+    // Also for a parser to which a quoted semicolon is the end of a parameter.
+    if named.next().is_some() || parameters.split(';').filter(is_boundary).count() > 1 {
         return Err(DecodeError::Multipart("its type names two boundaries"));
     }
-    let fits =
-        (1..=MAX_BOUNDARY).contains(&boundary.len()) && boundary.bytes().all(|byte| (b' '..=b'~').contains(&byte));
-    if fits { Ok(Some(boundary)) } else { Err(DecodeError::Multipart("its boundary is malformed")) }
+    let (name, value) = boundary.split_once('=').unwrap_or_default();
+    let value = value.trim();
+    let value = value.strip_prefix('"').map_or(Some(value), |value| value.strip_suffix('"')).unwrap_or_default();
+    let printable = |byte: u8| (b' '..=b'~').contains(&byte) && !b"\"\\".contains(&byte);
+    let fits = !name.contains('*') && (1..=MAX_BOUNDARY).contains(&value.len()) && value.bytes().all(printable);
+    if fits { Ok(Some(value.to_owned())) } else { Err(DecodeError::Multipart("its boundary is malformed")) }
+}
+
+/// The parameters of a content type, split at semicolons that are not in a quoted string (RFC 9110, section 5.6.6).
+fn unquoted_pieces(parameters: &str) -> Vec<&str> {
+    let (mut pieces, mut from) = (Vec::new(), 0);
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, letter) in parameters.char_indices() {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            ';' if !quoted => {
+                pieces.push(&parameters[from..at]);
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+    pieces.push(&parameters[from..]);
+    pieces
 }
 
 /// The decoded contents of the parts, in order.
@@ -79,6 +101,10 @@ fn part<'a>(bytes: &'a [u8], budget: &mut Budget) -> Result<Cow<'a, [u8]>, Decod
     let padding = bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
     let bytes = &bytes[padding..];
     let bytes = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n")).unwrap_or(bytes);
+    // Two delimiters in a row: nothing is between them, for whoever reads it.
+    if bytes.is_empty() {
+        return Ok(Cow::Borrowed(bytes));
+    }
     // A part without headers begins with an empty line.
     let ends = [&b"\r\n\r\n"[..], b"\n\n"];
     let bare = bytes.strip_prefix(b"\r\n").or_else(|| bytes.strip_prefix(b"\n"));
@@ -165,6 +191,19 @@ mod tests {
             ("text/plain", Ok(None)),
             ("multipart/form-data; boundary=abc", Ok(Some("abc"))),
             ("Multipart/Mixed; charset=utf-8; Boundary=\"a b\"", Ok(Some("a b"))),
+            ("multipart/form-data; boundary=\"a;b\"", Ok(Some("a;b"))),
+            ("multipart/form-data; boundary=\"a;b c\"; charset=x", Ok(Some("a;b c"))),
+            (
+                "multipart/related; start-info=\"a; action=\\\"b;c\\\"\"; boundary=----=_Part_1",
+                Ok(Some("----=_Part_1")),
+            ),
+            ("multipart/form-data; boundary=\"a;boundary=b\"", Err(())),
+            ("multipart/form-data; x=\"a;boundary=b\"; boundary=c", Err(())),
+            ("multipart/form-data; x=\"a; boundary=b", Err(())),
+            ("multipart/form-data; boundary=\"a", Err(())),
+            ("multipart/form-data; boundary=a\"b", Err(())),
+            ("multipart/form-data; boundary=\"a\\b\"", Err(())),
+            ("multipart/form-data; boundary=\"a\\\"b\"", Err(())),
             ("multipart/form-data", Err(())),
             ("multipart/form-data; boundary=", Err(())),
             ("multipart/form-data; boundary=a; boundary=b", Err(())),
@@ -188,6 +227,11 @@ mod tests {
             .map(|part| String::from_utf8_lossy(part).trim().to_owned())
             .collect();
         assert_eq!(found, ["one", "off", "secret", "bare"]);
+        for empty in ["--b\r\n--b--", "--b\n--b--\r\n", "--b\r\n\r\n--b--", "--b\r\nA: b\r\n\r\n\r\n--b--", "--b--\r\n"]
+        {
+            let found = parts("b", empty.as_bytes(), &mut Budget::unbounded()).unwrap();
+            assert!(found.iter().all(|part| part.trim_ascii().is_empty()), "{empty:?}");
+        }
         for bad in [
             "no boundary at all",
             "--b\r\n\r\nnever ends",

@@ -15,6 +15,9 @@ use serde::Deserialize;
 const TABLE: &str = include_str!("owners.toml");
 /// Headers for credentials: RFC 9110, section 11.6.2, and the usual ones of APIs.
 const CREDENTIALS: [&str; 6] = ["authorization", "x-api-key", "api-key", "apikey", "x-auth-token", "x-access-token"];
+/// The rule of the ids of AWS' keys, and the parameter that has one in a signed link.
+const AWS_KEY: &str = "aws-access-key";
+const AWS_SIGNER: Location<'static> = Location::Query("X-Amz-Credential");
 /// The rule of tokens that name their issuer.
 const JWT: &str = "jwt";
 
@@ -38,6 +41,8 @@ pub enum Location<'a> {
 pub struct RequestTarget {
     host: String,
     path: String,
+    /// The id of the key that its body is signed with, where the body is a form that was signed.
+    signer: Option<Vec<u8>>,
     /// The rows of the table for this host. Computed at the first token, because most requests contain none.
     owners: OnceLock<Vec<&'static Owner>>,
 }
@@ -84,11 +89,20 @@ impl RequestTarget {
     /// A request to this host and path.
     pub fn new(host: &str, path: &str) -> Self {
         let path = path.split_once('?').map_or(path, |(path, _)| path).to_owned();
-        Self { host: host.to_owned(), path, owners: OnceLock::new() }
+        Self { host: host.to_owned(), path, signer: None, owners: OnceLock::new() }
+    }
+
+    /// The same for a body that is signed with the key of this id. The id, and no other, may be in the body of a request to a
+    /// host that may have it in a signed link: a form that somebody was given to upload a file has it in a field, and in the
+    /// policy that is signed.
+    pub(super) fn signed_with(&self, id: &[u8]) -> Self {
+        Self { signer: Some(id.to_owned()), ..self.clone() }
     }
 
     /// Whether a token may be at this location of the request.
     pub(super) fn is_own_token(&self, rule: &str, token: &[u8], location: Location<'_>) -> bool {
+        let is_signer = rule == AWS_KEY && self.signer.as_deref() == Some(token);
+        let location = if is_signer && location == Location::Body { AWS_SIGNER } else { location };
         let issued = if rule == JWT { issuer(token) } else { None };
         let known = |owner: &Owner| issued.is_some() && owner.issuer == issued;
         let own = self.owners.get_or_init(|| OWNERS.iter().filter(|owner| owner.has_host(&self.host)).collect());

@@ -129,6 +129,13 @@ impl Scanner {
         Self { target: Some(Arc::new(target)), ..self.clone() }
     }
 
+    /// The scanner for a body that says with which of AWS' keys it is signed.
+    #[must_use]
+    pub fn for_signer(&self, id: &[u8]) -> Self {
+        let target = self.target.as_ref().map(|target| Arc::new(target.signed_with(id)));
+        Self { target, ..self.clone() }
+    }
+
     /// Whether scanning is enabled.
     pub fn is_enabled(&self) -> bool {
         self.action_override != Some(Action::Off)

@@ -327,3 +327,33 @@ fn promise_09_layers_of_json_and_forms_hide_nothing_however_many() {
         assert!(scanner.scan_unbounded(text.as_bytes()).is_some(), "{text}");
     }
 }
+
+#[test]
+fn promise_09_messages_of_grpc_in_base64_are_looked_into() {
+    let scanner = scanner(&Dlp::default());
+    let frame = |message: &[u8]| [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat();
+    // Among bytes that are no text, so that nothing but the format tells what is in it.
+    let within =
+        |text: &str| [&[0, 1, 2, 0xf0, 0xff].repeat(40)[..], text.as_bytes(), &[0xfe, 0, 3].repeat(90)].concat();
+    let (one, two) = SECRET.split_at(9);
+    let text = |frames: &[Vec<u8>]| frames.iter().map(|frame| data_encoding::BASE64.encode(frame)).collect::<String>();
+    for kind in ["application/grpc-web-text", "application/grpc-web-text+proto; charset=utf-8"] {
+        let format = BodyFormat::read(kind, &[], None).unwrap();
+        assert!(format.needs_whole());
+        let scan = |text: &str| format.scan(&scanner, text.as_bytes(), &mut Budget::unbounded());
+        for passes in [String::new(), text(&[frame(&within("hello"))]), text(&[frame(b""), frame(b"a")])] {
+            assert_eq!(scan(&passes), Ok(None), "{passes}");
+        }
+        for held in [
+            text(&[frame(&within(&token()))]),
+            text(&[frame(b"a"), frame(&within(SECRET))]),
+            text(&[frame(one.as_bytes()), frame(two.as_bytes())]),
+            text(&[[frame(one.as_bytes()), frame(two.as_bytes())].concat()]),
+        ] {
+            assert!(matches!(scan(&held), Ok(Some(_))), "{held}");
+        }
+        for malformed in ["hello", "AAAA", &text(&[frame(b"abcd")])[..8], "AAAAAAFh\n", "AgAAAAFh"] {
+            assert!(scan(malformed).is_err(), "{malformed}");
+        }
+    }
+}

@@ -40,6 +40,7 @@ mod load;
 mod masking;
 mod oracle;
 mod programs;
+mod recorded;
 mod refused;
 mod requests;
 mod secrets;

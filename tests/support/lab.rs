@@ -51,6 +51,14 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 /// The pieces of an answer to a request's head, each of which is sent by itself.
 pub type Script = Arc<dyn Fn(&str) -> Vec<Vec<u8>> + Send + Sync>;
 
+/// A request as it arrived, byte for byte.
+pub struct Arrived {
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    pub body: Bytes,
+}
+
 /// What arrived at the destinations.
 #[derive(Default)]
 pub struct Seen {
@@ -58,6 +66,8 @@ pub struct Seen {
     pub connections: Vec<SocketAddr>,
     /// Requests with their bodies, such as `POST /path`.
     pub requests: Vec<String>,
+    /// The same, byte for byte.
+    pub arrived: Vec<Arrived>,
     /// Bytes over plain TCP.
     pub bytes: Vec<u8>,
     /// Names that were resolved.
@@ -415,7 +425,12 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
             // A body that was cut off has not arrived.
             let Ok(body) = body else { return Err("cut off") };
             let line = format!("{} {} {}", head.method, head.uri.path(), String::from_utf8_lossy(&body));
-            seen.lock().unwrap().requests.push(line);
+            let target = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+            let arrived = Arrived { method: head.method.to_string(), target, body };
+            let mut all = seen.lock().unwrap();
+            all.requests.push(line);
+            all.arrived.push(arrived);
+            drop(all);
             let newer = head
                 .headers
                 .get("authorization")
@@ -424,6 +439,8 @@ async fn http<I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static>(io
                 ("/newer", true) => (200, "accepted"),
                 ("/newer", false) => (401, "rejected"),
                 ("/forbidden", _) => (403, "forbidden"),
+                // A body of a response to HEAD is an error in HTTP/2.
+                _ if head.method == "HEAD" => (200, ""),
                 _ => (200, "here"),
             };
             Ok(Response::builder().status(status).body(whole(text.to_owned())).unwrap())

@@ -149,7 +149,7 @@ pub(super) async fn inspect_request(
         length => Some(buffer(&egress.capacity, &mut body, length).await?),
     };
     let Some(Buffered { bytes, trailers, memory, ended: true }) = buffered else {
-        if format.is_encoded() {
+        if format.needs_whole() {
             return Err(Reason::NotDecoded(DecodeError::TooLarge));
         }
         let (buffered, memory) = buffered
@@ -164,6 +164,8 @@ pub(super) async fn inspect_request(
     };
     trailers.as_ref().map_or(Ok(()), check_trailers)?;
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
+    let signed = format.signer(&bytes).map(|id| Arc::new(scanner.for_signer(id)));
+    let scanner = signed.as_ref().unwrap_or(scanner);
     let place = if format.is_encoded() { "compressed body" } else { "body" };
     let look = move |scanner: &Scanner, text: &Bytes, budget: &mut Budget| match format.look(scanner, text, budget)? {
         Look::Clean => {

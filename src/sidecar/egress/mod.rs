@@ -29,6 +29,7 @@ mod needs;
 mod peeked;
 mod pipelock;
 mod protocol;
+mod raw_query;
 mod redacted;
 mod refusal;
 mod registries;

@@ -1,5 +1,5 @@
 //! Accepts only unambiguous HTTP/1.1 (RFC 9112). The bytes are checked on their way to the HTTP parser, which is more
-//! lenient than a security boundary may be.
+//! lenient than a security boundary may be. Nothing in them is changed but [what a query does not have](super::raw_query).
 //!
 //! Attacks that this stops: request smuggling, by anything that servers parse differently: two lengths, bare CR or LF,
 //! folded headers, chunk extensions, a body of CONNECT.
@@ -14,6 +14,7 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::raw_query::{encoded, places};
 use crate::sync::lock;
 
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4); what follows has its own framing.
@@ -53,6 +54,8 @@ impl UpgradeGrant {
 pub(super) struct Strict<S> {
     inner: Option<S>,
     check: Checker,
+    /// What was checked, encoded, and had no room yet.
+    rest: Vec<u8>,
     why: Option<&'static str>,
     unanswered: bool,
     refused: RejectedSlot<S>,
@@ -64,7 +67,8 @@ impl<S> Strict<S> {
         let (refused, granted) = (RejectedSlot::default(), UpgradeGrant::default());
         let position = if http2 { Position::First } else { Position::RequestLine };
         let check = Checker { position, granted: granted.clone(), ..Checker::default() };
-        (Self { inner: Some(inner), check, why: None, unanswered: false, refused: refused.clone() }, refused, granted)
+        let (rest, slot) = (Vec::new(), refused.clone());
+        (Self { inner: Some(inner), check, rest, why: None, unanswered: false, refused: slot }, refused, granted)
     }
 
     /// The connection, whose further input is not checked.
@@ -77,6 +81,13 @@ impl<S> Strict<S> {
         S: Unpin,
     {
         Pin::new(self.inner.as_mut().expect("it is taken when this is dropped"))
+    }
+
+    /// Passes on what was checked and encoded, as much as there is room for.
+    fn drain(&mut self, buffer: &mut ReadBuf<'_>) {
+        let length = self.rest.len().min(buffer.remaining());
+        buffer.put_slice(&self.rest[..length]);
+        self.rest.drain(..length);
     }
 }
 
@@ -94,7 +105,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.why.is_some() {
+        if !self.rest.is_empty() || self.why.is_some() {
+            self.drain(buffer);
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
@@ -104,6 +116,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
         if let Err(why) = self.check.feed(&buffer.filled()[before..]) {
             buffer.set_filled(before);
             (self.why, self.unanswered) = (Some(why), unanswered);
+        } else if !self.check.raw.is_empty() {
+            self.rest = encoded(&buffer.filled()[before..], &self.check.raw);
+            buffer.set_filled(before);
+            self.drain(buffer);
         }
         Poll::Ready(Ok(()))
     }
@@ -149,6 +165,9 @@ struct Checker {
     granted: UpgradeGrant,
     /// The length of the input so far that matches the HTTP/2 preface.
     prefix: usize,
+    /// The length of the piece that is being checked, and the places in it that are to be encoded.
+    piece: usize,
+    raw: Vec<usize>,
 }
 
 #[derive(Default, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +200,13 @@ struct Head {
 }
 
 impl Checker {
-    fn feed(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        self.piece = bytes.len();
+        self.raw.clear();
+        self.check(bytes)
+    }
+
+    fn check(&mut self, mut bytes: &[u8]) -> Result<(), &'static str> {
         while !bytes.is_empty() {
             bytes = match self.position {
                 Position::Opaque => return Ok(()),
@@ -223,7 +248,7 @@ impl Checker {
         }
         // Not HTTP/2: the bytes that matched the preface belong to a request.
         self.position = Position::RequestLine;
-        self.feed(&PREFACE[..self.prefix - alike])?;
+        self.check(&PREFACE[..self.prefix - alike])?;
         Ok(bytes)
     }
 
@@ -233,6 +258,10 @@ impl Checker {
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
         if self.line.len() + part.len() > MAX_LINE {
             return Err("a line is longer than 64 KiB");
+        }
+        if self.position == Position::RequestLine {
+            let from = self.piece.saturating_sub(bytes.len());
+            self.raw.extend(places(&self.line, part).map(|at| from + at));
         }
         if self.line.is_empty() && end.is_some() {
             // Most lines arrive whole and need no buffer.
@@ -266,7 +295,9 @@ impl Checker {
         self.position = match (self.position, line) {
             (Position::RequestLine, b"") => return Err("there is an empty line before a request"),
             (Position::RequestLine, line) => {
-                self.head = Head { connects: request_line(line)? == b"CONNECT", ..Head::default() };
+                let raw: Vec<usize> = places(b"", line).collect();
+                let connects = request_line(&encoded(line, &raw))? == b"CONNECT";
+                self.head = Head { connects, ..Head::default() };
                 Position::Header
             }
             (Position::Header, b"") => self.head.end()?,
@@ -449,6 +480,48 @@ mod tests {
             for size in [1, 3, bytes.len()] {
                 assert_eq!(check(bytes.as_bytes(), size).is_ok(), passes, "{name}, {size} at a time");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_raw_query_is_encoded_and_nothing_else_is_changed() {
+        use tokio::io::AsyncReadExt;
+        let post =
+            |target: &str| format!("POST {target} HTTP/1.1\r\nA: \"<?>\"\r\nContent-Length: 7\r\n\r\n?\"<a>\"\n");
+        let sent = post("/a?q={\"b\":\"<c>\"}|") + &post("/?\"") + &post("/plain?x=1");
+        let expected = post("/a?q={%22b%22:%22%3Cc%3E%22}|") + &post("/?%22") + &post("/plain?x=1");
+        for (written, read) in [(1, 1), (1, 64), (7, 3), (sent.len(), 1), (sent.len(), 5), (sent.len(), 4096)] {
+            let (theirs, ours) = tokio::io::duplex(4096);
+            let text = sent.clone();
+            let writing = tokio::spawn(async move {
+                let mut theirs = theirs;
+                for piece in text.as_bytes().chunks(written) {
+                    tokio::io::AsyncWriteExt::write_all(&mut theirs, piece).await.unwrap();
+                }
+            });
+            let (mut strict, refused, _) = Strict::new(ours, false);
+            let (mut got, mut piece) = (Vec::new(), vec![0; read]);
+            loop {
+                match strict.read(&mut piece).await.unwrap() {
+                    0 => break,
+                    length => got.extend_from_slice(&piece[..length]),
+                }
+            }
+            writing.await.unwrap();
+            drop(strict);
+            assert!(lock(&refused).is_none());
+            assert_eq!(String::from_utf8(got).unwrap(), expected, "{written} written, {read} read");
+        }
+        for (line, passes) in [
+            ("GET /<a> HTTP/1.1", false),
+            ("GET /?a b\" HTTP/1.1", false),
+            ("GET /? HTTP/1.1\"", false),
+            ("GE\"T / HTTP/1.1", false),
+            ("CONNECT a?\" HTTP/1.1", false),
+            ("GET /?a=\"b\" HTTP/1.1", true),
+        ] {
+            let text = format!("{line}\r\n\r\n");
+            assert_eq!(check(text.as_bytes(), 3).is_ok(), passes, "{line}");
         }
     }
 
