@@ -302,6 +302,29 @@ async fn bottles_are_bounded_in_number_and_depth_and_end_with_their_recipe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_many_sidecars_go_out_through_one_egress_and_serve_the_agent() {
+    let out = |count: usize| {
+        format!(
+            "return function()
+          local net = network_create {{ name = 'outside' }}
+          local egress = sidecar_start {{ name = 'egress', role = 'egress', network = net }}
+          for i = 1, {count} do sidecar_start {{ name = 's' .. i, role = 'stub', egress = egress }} end
+          log('started')
+        end"
+        )
+    };
+    assert_eq!(logs(&out(8)).await, ["started"]);
+    let failed = failure(&out(9)).await;
+    assert!(failed.message.contains("\"s9\": 8 sidecars at most go out through egress"), "{failed}");
+    let serve = |count: usize| {
+        format!("return function()\n  for i = 1, {count} do sidecar_start {{ name = 's' .. i, image = 'self', command = {{ '/x' }} }} end\n  log('started')\nend")
+    };
+    assert_eq!(logs(&serve(200)).await, ["started"]);
+    let failed = failure(&serve(201)).await;
+    assert!(failed.message.contains("\"s201\": there are 200 services already"), "{failed}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_resources_are_made_and_undone() {
     let (launch, outcome) = run("return function() for i = 1, 1000 do volume_create { name = 'v' .. i } end end").await;
     assert_eq!(outcome.failure, None);

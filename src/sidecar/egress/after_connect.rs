@@ -39,13 +39,13 @@ use crate::policy::{Destination, Form, Intent, Reason, check_server_name};
 use crate::sidecar::dialer::Connection;
 
 /// The time limit for a client's first message, and for the handshake after it.
-const HANDSHAKE: Duration = Duration::from_secs(15);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Maximum size of the first message, in bytes.
 const MAX_HELLO: usize = 64 << 10;
 /// Buffer size of a tunnel in each direction, in bytes.
 const TUNNEL_BUFFER: usize = 256 << 10;
 /// Maximum number of concurrent requests on one connection.
-const MAX_STREAMS: u32 = 128;
+pub(super) const MAX_STREAMS: u32 = 128;
 /// HTTP/2 windows for what a client sends, for a stream and for a connection, in bytes.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 128 << 10;

@@ -35,7 +35,7 @@ const MAX_BUFFER: usize = 128 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = REQUESTS * STREAM_WINDOW;
 /// Maximum size of the headers of a response in HTTP/2, in bytes.
-const MAX_HEADER_LIST: u32 = 128 << 10;
+pub(super) const MAX_HEADER_LIST: u32 = 128 << 10;
 
 /// The active configuration of one client.
 #[derive(Clone)]
