@@ -313,9 +313,7 @@ mod tests {
         };
         assert_eq!(fault(placed(MAX_PLACES)), None);
         assert_eq!(fault(placed(MAX_PLACES + 1)), Some(Fault::Places(MAX_PLACES + 1)));
-        for (length, fits) in
-            [(MIN_VALUE - 1, false), (MIN_VALUE, true), (MAX_VALUE, true), (MAX_VALUE + 1, false)]
-        {
+        for (length, fits) in [(MIN_VALUE - 1, false), (MIN_VALUE, true), (MAX_VALUE, true), (MAX_VALUE + 1, false)] {
             let expected = (!fits).then_some(Fault::Length(length));
             assert_eq!(fault(credential(&"v".repeat(length), Slot::Bearer)), expected, "{length}");
         }

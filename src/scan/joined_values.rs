@@ -159,12 +159,17 @@ mod tests {
                 (format!("[[\"a\", {one}]]"), two.clone()),
             ] {
                 assert_eq!(stopped(&[first.clone(), second.clone()]), Some(1), "{first} {second}");
-                assert_eq!(stopped(&[first.clone(), "no JSON".to_owned(), second.clone()]), Some(1), "{first} {second}");
+                assert_eq!(
+                    stopped(&[first.clone(), "no JSON".to_owned(), second.clone()]),
+                    Some(1),
+                    "{first} {second}"
+                );
                 assert_eq!(stopped(&[second, first]), None);
             }
         }
         // In pieces of one letter, and of one text.
-        let letters: Vec<String> = SECRET.chars().map(|letter| format!("{{\"d\":{}}}", quoted(&letter.into()))).collect();
+        let letters: Vec<String> =
+            SECRET.chars().map(|letter| format!("{{\"d\":{}}}", quoted(&letter.into()))).collect();
         assert_eq!(stopped(&letters), Some(letters.len() - 1));
         let all: Vec<String> = SECRET.chars().map(|letter| quoted(&letter.into())).collect();
         assert_eq!(stopped(&[format!("[{}]", all.join(","))]), Some(0));

@@ -49,7 +49,9 @@ fn promise_09_wide_text_is_read_with_everything_in_it() {
     let json = |text: &str| serde_json::to_string(&serde_json::json!({ "k": text })).unwrap();
     let base64 = |text: &[u8]| data_encoding::BASE64.encode(text);
     let twin = token().replace("ghp", "ghq");
-    for (secret, other, expected) in [(token(), twin, "github-token"), (SECRET.to_owned(), SECRET.replace('h', "j"), KNOWN_SECRET)] {
+    for (secret, other, expected) in
+        [(token(), twin, "github-token"), (SECRET.to_owned(), SECRET.replace('h', "j"), KNOWN_SECRET)]
+    {
         for (name, write) in [
             ("plain", &(|text: &str| format!("key = {text}\r\n")) as &dyn Fn(&str) -> String),
             ("JSON", &|text| json(text)),
@@ -78,7 +80,8 @@ fn promise_09_wide_text_is_read_with_everything_in_it() {
     }
     // As PowerShell is given a script: https://learn.microsoft.com/powershell/…/about_powershell_exe, -EncodedCommand.
     let script = |text: &str| format!("$env:GITHUB_TOKEN = '{text}'; gh auth status");
-    let command = |text: &str| format!("powershell.exe -NoProfile -EncodedCommand {}", base64(&utf16(&script(text))[0]));
+    let command =
+        |text: &str| format!("powershell.exe -NoProfile -EncodedCommand {}", base64(&utf16(&script(text))[0]));
     assert_eq!(rule(&scanner, command(&token()).as_bytes()).as_deref(), Some("github-token"));
     assert_eq!(rule(&scanner, command(SECRET).as_bytes()).as_deref(), Some(KNOWN_SECRET));
     assert_eq!(rule(&scanner, command("ghp_and-what-is-none").as_bytes()), None);
@@ -160,13 +163,18 @@ fn promise_09_secrets_with_spaces_and_escapes_are_found_in_json_and_forms_in_any
         "{\"key\": \"a%20b\\nc d\"}",
     ] {
         let scanner = scanner(&[secret], &Dlp::default());
-        let twin = secret.chars().rev().filter(|letter| !" %\\\"".contains(*letter)).collect::<String>() + " %41 \\\\ %5C";
+        let twin =
+            secret.chars().rev().filter(|letter| !" %\\\"".contains(*letter)).collect::<String>() + " %41 \\\\ %5C";
         for order in 0..32 {
             let (mut text, mut other) = (secret.to_owned(), twin.clone());
             for layer in 0..5 {
                 let write: &dyn Fn(&str) -> String = if order >> layer & 1 == 0 { &quoted } else { &form };
                 (text, other) = (write(&text), write(&other));
-                assert_eq!(rule(&scanner, text.as_bytes()).as_deref(), Some(KNOWN_SECRET), "{order:05b} {layer}: {text}");
+                assert_eq!(
+                    rule(&scanner, text.as_bytes()).as_deref(),
+                    Some(KNOWN_SECRET),
+                    "{order:05b} {layer}: {text}"
+                );
                 assert_eq!(rule(&scanner, other.as_bytes()), None, "{order:05b} {layer}: {other}");
             }
         }

@@ -51,9 +51,10 @@ pub(super) fn begins(bytes: &[u8]) -> bool {
     let Some(beginning) = bytes.get(..2 * BEGINNING.min(bytes.len() / 2)).filter(|all| all.len() >= BEGINNING) else {
         return false;
     };
-    [0, 1].into_iter().filter(|letter| order.is_none_or(|order| order == *letter)).any(|letter| {
-        beginning.as_chunks::<2>().0.iter().all(|unit| is_letter(unit[letter]) && unit[1 - letter] == 0)
-    })
+    [0, 1]
+        .into_iter()
+        .filter(|letter| order.is_none_or(|order| order == *letter))
+        .any(|letter| beginning.as_chunks::<2>().0.iter().all(|unit| is_letter(unit[letter]) && unit[1 - letter] == 0))
 }
 
 /// Whether the bytes of a word are letters of ASCII and zeros by turns.
@@ -101,7 +102,9 @@ mod tests {
         let expected = [text.as_bytes(), b"\n"].concat();
         for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
             let wide = wide(text, bytes);
-            for (before, behind) in [(&b""[..], &b""[..]), (b"\xff\xfe", b""), (b"\xfe\xff", b""), (b"PK\x03", b"\x01\x02")] {
+            for (before, behind) in
+                [(&b""[..], &b""[..]), (b"\xff\xfe", b""), (b"\xfe\xff", b""), (b"PK\x03", b"\x01\x02")]
+            {
                 for more in 0..WORD {
                     let whole = [before, &vec![0xff; more], &wide, behind].concat();
                     let found = narrow(&whole).unwrap_or_default();

@@ -48,7 +48,10 @@ const POLICY: &[Limit] = &[
         row: "256 connections to services of this host",
         constants: &[("src/sidecar/host_service/limits.rs", "CONCURRENT"), (OUTSIDE, "DIAL")],
         others: &["502"],
-        tests: &["connections_beyond_the_limit_wait_for_another_to_end", "a_service_of_this_host_has_so_long_to_answer"],
+        tests: &[
+            "connections_beyond_the_limit_wait_for_another_to_end",
+            "a_service_of_this_host_has_so_long_to_answer",
+        ],
     },
     Limit {
         row: "8 sidecars that go out",
@@ -64,7 +67,12 @@ const POLICY: &[Limit] = &[
     },
     Limit {
         row: "64 KiB of request head",
-        constants: &[(REQUEST, "MAX_HEAD"), (REQUEST, "MAX_HEADERS"), ("src/net/path.rs", "MAX_PATH"), (REQUEST, "HEAD")],
+        constants: &[
+            (REQUEST, "MAX_HEAD"),
+            (REQUEST, "MAX_HEADERS"),
+            ("src/net/path.rs", "MAX_PATH"),
+            (REQUEST, "HEAD"),
+        ],
         others: &["400", "HTTP/2", "431"],
         tests: &[
             "promise_15_a_head_of_a_request_has_bounds",
@@ -117,7 +125,10 @@ const POLICY: &[Limit] = &[
         row: "16384 places that are masked",
         constants: &[("src/scan/mask.rs", "MAX_PLACES"), ("src/sidecar/egress/inspect.rs", "MAX_MASKED")],
         others: &[],
-        tests: &["promise_15_so_many_places_are_masked_and_no_more", "promise_15_a_text_is_masked_so_often_and_not_once_more"],
+        tests: &[
+            "promise_15_so_many_places_are_masked_and_no_more",
+            "promise_15_a_text_is_masked_so_often_and_not_once_more",
+        ],
     },
     Limit {
         row: "256 requests in progress",
@@ -170,7 +181,10 @@ const POLICY: &[Limit] = &[
         row: "a body with an upgrade",
         constants: &[],
         others: &["h2c", "400"],
-        tests: &["promise_06_what_is_read_in_different_ways_does_not_come_in", "promise_04_no_shape_of_request_finds_another_way"],
+        tests: &[
+            "promise_06_what_is_read_in_different_ways_does_not_come_in",
+            "promise_04_no_shape_of_request_finds_another_way",
+        ],
     },
     Limit {
         row: "16 MiB of a WebSocket or gRPC message",
@@ -261,7 +275,10 @@ const POLICY: &[Limit] = &[
         row: "4096 tokens of 64 token services",
         constants: &[(REGISTRIES, "MAX_TOKENS"), (REGISTRIES, "MAX_SERVICES"), (REGISTRIES, "MAX_ANSWER")],
         others: &[],
-        tests: &["a_token_belongs_to_its_credential_and_the_oldest_are_forgotten", "services_and_their_answers_are_bounded"],
+        tests: &[
+            "a_token_belongs_to_its_credential_and_the_oldest_are_forgotten",
+            "services_and_their_answers_are_bounded",
+        ],
     },
     Limit {
         row: "one report for each credential in a minute",
@@ -310,10 +327,7 @@ const POLICY: &[Limit] = &[
     },
     Limit {
         row: "6 s for a sidecar to answer a check",
-        constants: &[
-            ("src/primitive/sidecar/liveness.rs", "DEADLINE"),
-            ("src/primitive/sidecar/liveness.rs", "EVERY"),
-        ],
+        constants: &[("src/primitive/sidecar/liveness.rs", "DEADLINE"), ("src/primitive/sidecar/liveness.rs", "EVERY")],
         others: &[],
         tests: &["promise_20_an_egress_that_hangs_pauses_the_agent_until_a_proof_is_green"],
     },
@@ -339,6 +353,185 @@ const REQUESTS: &[Limit] = &[
         constants: &[("src/credential/limits.rs", "MAX_CONCURRENT"), (CAPACITY, "turn")],
         others: &[],
         tests: &["limits_have_bounds_of_their_own", "a_request_waits_for_its_turn_and_not_for_ever"],
+    },
+];
+
+/// `stdlib/README.md`.
+const SCRIPTS: &[Limit] = &[
+    Limit {
+        row: "256 MiB of memory",
+        constants: &[("src/lua/limits.rs", "MAX_MEMORY"), ("src/primitive/bottle/host.rs", "MAX_BURST")],
+        others: &[],
+        tests: &[
+            "memory_depth_and_huge_strings_are_bounded",
+            "the_bound_on_memory_holds_for_what_primitives_copy_and_keep_too",
+            "whatever_does_not_end_is_ended_with_its_line",
+        ],
+    },
+    Limit {
+        row: "64 MiB for one call",
+        constants: &[("src/lua/memory.rs", "MAX_GIVEN")],
+        others: &[],
+        tests: &["the_bound_on_memory_holds_for_what_primitives_copy_and_keep_too"],
+    },
+    Limit {
+        row: "5,000 things created",
+        constants: &[
+            ("src/primitive/bottle/steps.rs", "MAX_MADE"),
+            ("src/primitive/image/build.rs", "MAX_IMAGES"),
+            ("src/lua/api/secret.rs", "MAX_SECRETS"),
+            ("src/lua/api/secret.rs", "MAX_SECRET"),
+        ],
+        others: &[],
+        tests: &["so_many_things_images_and_secrets_are_made_and_no_more"],
+    },
+];
+
+/// `src/sidecar/git_gate/README.md`.
+const GIT_GATE: &[Limit] = &[
+    Limit {
+        row: "connections, fetches, pushes at a time",
+        constants: &[
+            ("src/sidecar/git_gate/serve.rs", "CONNECTIONS"),
+            ("src/sidecar/git_gate/gate.rs", "FETCHES"),
+            ("src/sidecar/git_gate/gate.rs", "PUSHES"),
+        ],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "a process of git",
+        constants: &[("src/sidecar/git_gate/git.rs", "DEADLINE")],
+        others: &["300 s"],
+        tests: &[],
+    },
+    Limit {
+        row: "memory of a process that unpacks a push",
+        constants: &[("src/sidecar/git_gate/git.rs", "HOSTILE"), ("src/sidecar/git_gate/git.rs", "OWN")],
+        others: &[],
+        tests: &["promise_15_a_process_has_bounds_of_output_and_memory"],
+    },
+    Limit {
+        row: "commands of a push; their size",
+        constants: &[
+            ("src/sidecar/git_gate/commands.rs", "MAX_COMMANDS"),
+            ("src/sidecar/git_gate/commands.rs", "MAX_BYTES"),
+        ],
+        others: &[],
+        tests: &["what_is_no_push_of_ours_is_refused"],
+    },
+    Limit {
+        row: "silence of a client that sends a pack",
+        constants: &[("src/sidecar/git_gate/quarantine.rs", "IDLE")],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "a commit, tree or tag",
+        constants: &[("src/sidecar/git_gate/objects.rs", "MAX_OTHER")],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "work to inspect an object",
+        constants: &[],
+        others: &[],
+        tests: &["promise_15_a_budget_is_a_base_and_so_much_for_each_byte"],
+    },
+    Limit {
+        row: "texts that a file is unpacked to",
+        constants: &[("src/sidecar/git_gate/texts.rs", "MAX_TEXTS"), ("src/sidecar/git_gate/texts.rs", "MAX_DEPTH")],
+        others: &[],
+        tests: &["promise_15_what_becomes_too_large_is_refused"],
+    },
+    Limit { row: "memory for a dictionary of xz", constants: &[], others: &["100 MiB", "-9"], tests: &[] },
+    Limit {
+        row: "other references, and ids",
+        constants: &[("src/sidecar/git_gate/mirror.rs", "MAX_OTHERS"), ("src/sidecar/git_gate/mirror.rs", "MAX_IDS")],
+        others: &[],
+        tests: &["too_many_references_at_once_are_refused_with_their_number"],
+    },
+    Limit {
+        row: "list of published objects",
+        constants: &[("src/sidecar/git_gate/publish.rs", "MAX_LIST")],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "references of an upstream",
+        constants: &[
+            ("src/sidecar/git_gate/mirror.rs", "MAX_REFS"),
+            ("src/sidecar/git_gate/advertised.rs", "MAX_REFS"),
+        ],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "request of a fetch",
+        constants: &[("src/sidecar/git_gate/fetch.rs", "MAX_REQUEST")],
+        others: &["413"],
+        tests: &[],
+    },
+    Limit {
+        row: "an object of LFS",
+        constants: &[
+            ("src/sidecar/git_gate/lfs.rs", "MAX_OBJECTS"),
+            ("src/sidecar/git_gate/lfs_serve.rs", "MAX_BATCH"),
+        ],
+        others: &[],
+        tests: &["a_request_is_written_again_from_what_was_understood"],
+    },
+    Limit {
+        row: "a signature by an ssh agent",
+        constants: &[("src/sidecar/git_gate/key_agent.rs", "CONNECTIONS")],
+        others: &["50 s"],
+        tests: &[],
+    },
+    Limit {
+        row: "silence of the gate during a push",
+        constants: &[("src/sidecar/git_gate/report.rs", "SILENCE")],
+        others: &[],
+        tests: &["a_client_that_waits_hears_a_sign_of_life_in_time"],
+    },
+];
+
+/// `src/workspace/README.md`.
+const WORKSPACE: &[Limit] = &[
+    Limit {
+        row: "200,000 files in a workspace",
+        constants: &[("src/workspace/file.rs", "MAX_FILES"), ("src/workspace/file.rs", "MAX_ARCHIVE")],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "256 MiB of a file in a patch",
+        constants: &[("src/workspace/patch.rs", "MAX_CHANGE")],
+        others: &[],
+        tests: &["what_git_does_not_take_is_named_and_left_out"],
+    },
+    Limit {
+        row: "16 MiB of a file that is compared",
+        constants: &[("src/workspace/patch.rs", "MAX_TEXT")],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "16 MiB of a file, 256 MiB in total",
+        constants: &[("src/workspace/file.rs", "MAX_FILE"), ("src/workspace/file.rs", "MAX_BYTES")],
+        others: &[],
+        tests: &[],
+    },
+    Limit {
+        row: "64 MiB of a table of references",
+        constants: &[("src/workspace/tables.rs", "MAX_TABLE"), ("src/workspace/tables.rs", "MAX_BUDGET")],
+        others: &[],
+        tests: &["what_grows_is_bounded_and_what_others_read_otherwise_is_refused"],
+    },
+    Limit {
+        row: "3400 bytes of a path",
+        constants: &[("src/workspace/archive_reader.rs", "LONG_PATH")],
+        others: &[],
+        tests: &[],
     },
 ];
 
@@ -436,7 +629,11 @@ fn spellings(value: Value) -> Vec<String> {
                 [(&["days"], 86_400_000), (&["h"], 3_600_000), (&["min", "minutes"], 60_000), (&["s"], 1000)];
             for (names, size) in units {
                 if time >= size && time % size == 0 {
-                    all.extend(names.iter().flat_map(|name| [format!("{} {name}", time / size), format!("{}{name}", time / size)]));
+                    all.extend(
+                        names
+                            .iter()
+                            .flat_map(|name| [format!("{} {name}", time / size), format!("{}{name}", time / size)]),
+                    );
                 }
             }
             all.extend((time == 1000).then(|| "one a second".to_owned()));
@@ -492,9 +689,14 @@ fn sources() -> String {
 #[test]
 fn promise_15_the_limits_in_the_readmes_are_those_of_the_sources_and_each_is_reached_by_a_test() {
     let sources = sources();
-    for (path, heading, limits) in
-        [("src/policy/README.md", "## Limits", POLICY), ("src/manifest/README.md", "### Limits of requests", REQUESTS)]
-    {
+    // Of the last two, some rows are not reached yet.
+    for (path, heading, limits, are_reached) in [
+        ("src/policy/README.md", "## Limits", POLICY, true),
+        ("src/manifest/README.md", "### Limits of requests", REQUESTS, true),
+        ("stdlib/README.md", "### Limits", SCRIPTS, true),
+        ("src/sidecar/git_gate/README.md", "## Limits", GIT_GATE, false),
+        ("src/workspace/README.md", "## Limits", WORKSPACE, false),
+    ] {
         let rows = rows(path, heading);
         for (row, limit) in rows.iter().zip(limits) {
             assert!(row.starts_with(limit.row), "{path}: {row}\nis not listed in tests/unit/limits.rs: {}", limit.row);
@@ -507,8 +709,11 @@ fn promise_15_the_limits_in_the_readmes_are_those_of_the_sources_and_each_is_rea
                 let words = spellings(value);
                 assert!(take(&mut left, &words), "{path}: {row}\nhas no {words:?}, of {name} in {file}: {left}");
             }
-            assert!(!left.contains(|letter: char| letter.is_ascii_digit()), "{path}: {row}\nof what constant is it: {left}");
-            assert!(!limit.tests.is_empty(), "{path}: {row}\nno test reaches it");
+            assert!(
+                !left.contains(|letter: char| letter.is_ascii_digit()),
+                "{path}: {row}\nof what constant is it: {left}"
+            );
+            assert!(!are_reached || !limit.tests.is_empty(), "{path}: {row}\nno test reaches it");
             for test in limit.tests {
                 assert!(sources.contains(&format!("fn {test}(")), "{path}: {row}\nthere is no test {test}");
             }

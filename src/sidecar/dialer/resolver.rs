@@ -101,7 +101,8 @@ mod tests {
                 for query in &asked.queries {
                     answer.add_query(query.clone());
                     // `many` has one more than are used.
-                    let count = if query.name().to_string().starts_with("many") { MAX_ADDRESSES + 1 } else { MAX_ADDRESSES };
+                    let count =
+                        if query.name().to_string().starts_with("many") { MAX_ADDRESSES + 1 } else { MAX_ADDRESSES };
                     for last in (1..=u8::try_from(count).unwrap()).filter(|_| query.query_type() == RecordType::A) {
                         let address = A(Ipv4Addr::new(93, 184, 215, last));
                         answer.add_answer(Record::from_rdata(query.name().clone(), 60, RData::A(address)));

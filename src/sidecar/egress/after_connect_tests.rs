@@ -182,7 +182,8 @@ async fn answer(
     // Headers of so many bytes, by the rules of HTTP/2 (RFC 9113, section 6.5.2).
     if let Some(size) = head.uri.path().strip_prefix("/headers/").and_then(|size| size.parse::<usize>().ok()) {
         let mut answer = Response::builder().header("content-length", "0").header("date", "");
-        let mut left = size - [":status200", "content-length0", "date"].map(|header| header.len() + 32).iter().sum::<usize>();
+        let mut left =
+            size - [":status200", "content-length0", "date"].map(|header| header.len() + 32).iter().sum::<usize>();
         while left > 0 {
             let one = if left > 16_000 { 15_000 } else { left };
             answer = answer.header("x", "y".repeat(one - 33));

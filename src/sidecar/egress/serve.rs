@@ -85,7 +85,10 @@ mod tests {
             assert_eq!(first.read_u8().await.unwrap(), b'H');
             let mut second = UnixStream::connect(&path).await.unwrap();
             second.write_all(request).await.unwrap();
-            assert!(timeout(Duration::from_millis(50), second.read_u8()).await.is_err(), "{most}: it is served as well");
+            assert!(
+                timeout(Duration::from_millis(50), second.read_u8()).await.is_err(),
+                "{most}: it is served as well"
+            );
             drop(first);
             assert_eq!(second.read_u8().await.unwrap(), b'H');
             drop(others);

@@ -165,7 +165,8 @@ mod tests {
         let opened = channel.clone();
         crate::task::spawn(async move { opened.open(near).await });
         // A holder that answers nothing, as where all connections are in use.
-        let silent = service_fn(|_: Request<Incoming>| std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>());
+        let silent =
+            service_fn(|_: Request<Incoming>| std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>());
         crate::task::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), silent));
         let began = tokio::time::Instant::now();
         let why = channel.connect(&HostService { name: "silent".to_owned(), port: 80 }).await.err().unwrap();
