@@ -288,15 +288,16 @@ fn resolved(secret: &str) -> Vec<Vec<u8>> {
     if !secret.contains('%') {
         return Vec::new();
     }
-    let (mut forms, mut text) = (Vec::new(), secret.to_owned());
-    for depth in 1..=MAX_DEPTH {
-        let Ok(quoted) = serde_json::to_string(&text) else { break };
-        quoted[1..quoted.len() - 1].clone_into(&mut text);
-        let removed = (0..depth).fold(text.clone().into_bytes(), |text, _| unescape(&text).unwrap_or(text));
-        let spaced = removed.iter().map(|&byte| if byte == b' ' { b'+' } else { byte }).collect();
-        for form in [removed, spaced] {
-            if form != secret.as_bytes() && !forms.contains(&form) {
-                forms.push(form);
+    let mut forms = Vec::new();
+    // In this order: the secret's own escapes may be spaces.
+    for written in [secret.to_owned(), secret.replace(' ', "+")] {
+        let mut text = written;
+        for depth in 1..=MAX_DEPTH {
+            let Ok(quoted) = serde_json::to_string(&text) else { break };
+            quoted[1..quoted.len() - 1].clone_into(&mut text);
+            let removed = (0..depth).fold(text.clone().into_bytes(), |text, _| unescape(&text).unwrap_or(text));
+            if removed != secret.as_bytes() && !forms.contains(&removed) {
+                forms.push(removed);
             }
         }
     }

@@ -161,7 +161,7 @@ mod tests {
                 assert_eq!(stopped(&[first.clone(), second.clone()]), Some(1), "{first} {second}");
                 assert_eq!(
                     stopped(&[first.clone(), "no JSON".to_owned(), second.clone()]),
-                    Some(1),
+                    Some(2),
                     "{first} {second}"
                 );
                 assert_eq!(stopped(&[second, first]), None);
@@ -169,9 +169,9 @@ mod tests {
         }
         // In pieces of one letter, and of one text.
         let letters: Vec<String> =
-            SECRET.chars().map(|letter| format!("{{\"d\":{}}}", quoted(&letter.into()))).collect();
+            SECRET.chars().map(|letter| format!("{{\"d\":{}}}", quoted(&letter.to_string()))).collect();
         assert_eq!(stopped(&letters), Some(letters.len() - 1));
-        let all: Vec<String> = SECRET.chars().map(|letter| quoted(&letter.into())).collect();
+        let all: Vec<String> = SECRET.chars().map(|letter| quoted(&letter.to_string())).collect();
         assert_eq!(stopped(&[format!("[{}]", all.join(","))]), Some(0));
         assert_eq!(stopped(&[letters.concat()]), Some(0));
     }

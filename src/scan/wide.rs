@@ -72,6 +72,13 @@ fn piece(bytes: &[u8], letter: usize) -> (usize, usize) {
     while bytes.get(to + 1) == Some(&0) && bytes.get(to + 2).copied().is_some_and(is_letter) {
         to += 2;
     }
+    // At its ends, a byte beyond ASCII may be half of another letter.
+    while to > letter && !bytes[to].is_ascii() {
+        to -= 2;
+    }
+    while from < letter && !bytes[from].is_ascii() {
+        from += 2;
+    }
     (from, to)
 }
 

@@ -545,6 +545,9 @@ enum Value {
 /// Reads a number with `<<`, `*`, `+` and `-`, in that order from the outside in.
 fn number(text: &str, file: &str) -> Option<u64> {
     let text = text.trim();
+    if text.is_empty() {
+        return None;
+    }
     for (sign, apply) in [
         ("+", (|a, b| a + b) as fn(u64, u64) -> u64),
         (" - ", |a, b| a - b),

@@ -148,7 +148,7 @@ async fn upstream(alpn: &[&str], received: Arc<Mutex<Vec<String>>>) -> (SocketAd
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(move |request| answer(request, received.clone()));
                 let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                builder.http2().max_concurrent_streams(STREAMS);
+                builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(1 << 20);
                 let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
             });
         }

@@ -154,13 +154,18 @@ fn serial() -> anyhow::Result<SerialNumber> {
 mod tests {
     use std::process::Command;
 
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
 
     /// When a certificate ends, in seconds from now.
     fn ends_in(der: &[u8]) -> i64 {
         // RFC 5280, section 4.1.2.5: the second time of the validity.
-        let at = der.windows(2).enumerate().filter(|(_, tag)| *tag == [0x17, 13]).nth(1).map(|(at, _)| at + 2).unwrap();
-        let text = format!("20{}", std::str::from_utf8(&der[at..at + 12]).unwrap());
+        let is_time = |bytes: &&[u8]| {
+            bytes[..2] == [0x17, 13] && bytes[2..14].iter().all(u8::is_ascii_digit) && bytes[14] == b'Z'
+        };
+        let time = der.windows(15).filter(is_time).nth(1).unwrap();
+        let text = format!("20{}", std::str::from_utf8(&time[2..14]).unwrap());
         let part = |from: usize, to: usize| text[from..to].parse::<u8>().unwrap();
         let month = time::Month::try_from(part(4, 6)).unwrap();
         let date = time::Date::from_calendar_date(text[..4].parse().unwrap(), month, part(6, 8)).unwrap();
@@ -177,7 +182,6 @@ mod tests {
         let is_about = |seconds: i64, expected: Duration| (0..=60).contains(&(expected.whole_seconds() - seconds));
         let leaf = authority.certify(&host, now).unwrap();
         assert!(is_about(ends_in(&leaf), VALID), "{}", ends_in(&leaf));
-        use rustls::pki_types::pem::PemObject;
         let root = CertificateDer::from_pem_slice(authority.certificate.as_bytes()).unwrap();
         assert!(is_about(ends_in(&root), AUTHORITY_VALID), "{}", ends_in(&root));
         // The same one until half of its time is over.

@@ -345,10 +345,29 @@ impl hyper::rt::Write for DestinationStream {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use tokio::net::UnixListener;
     use tokio::time::Instant;
 
     use super::*;
+    use crate::policy::{HostService, Sibling};
+
+    /// As where all connections of the channel are in use.
+    #[tokio::test(start_paused = true)]
+    async fn a_service_of_this_host_has_so_long_to_answer() {
+        let ways = Ways { outside: Outside::Dialer(Path::new("/nonexistent").into()), host: Channel::silent() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let connector = Connector::new(&Policy::default(), &[], None, ways.clone(), provider).unwrap();
+        let service = HostService { name: "full".to_owned(), port: 80 };
+        let host = Host::parse("full").unwrap();
+        let sibling = Sibling { at: Endpoint::HostService(service), port: 80 };
+        let pinned = connector.pin(&host, Destination::Sidecar(sibling)).await.unwrap().unwrap();
+        let began = Instant::now();
+        let dialled = pinned.dial().await;
+        assert_eq!(dialled.err(), Some(Reason::Unreachable(host, "no answer in time".into())));
+        assert_eq!(began.elapsed(), DIAL);
+    }
 
     /// An address that never answers takes so long, and then the next one is tried.
     #[tokio::test(start_paused = true)]

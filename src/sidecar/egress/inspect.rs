@@ -184,7 +184,10 @@ mod tests {
         let (scanner, capacity) = (Arc::new(scanner), Capacity::new(TIMEOUTS));
         // Each look finds what the one before has shown.
         let look = |_: &Scanner, text: &Bytes, _: &mut Budget| match text.split_last() {
-            Some((_, rest)) => Ok(Look::Masked(rest.to_vec(), vec![(Finding::known_secret(), 1)])),
+            Some((_, rest)) => Ok(Look::Masked(
+                rest.to_vec(),
+                vec![(Finding { rule: "known-secret".to_owned(), fingerprint: None }, 1)],
+            )),
             None => Ok(Look::Clean),
         };
         let masked = scan_or_mask(&capacity, &scanner, vec![b'x'; MAX_MASKED].into(), "body", look).await;

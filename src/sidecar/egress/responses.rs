@@ -232,7 +232,7 @@ mod tests {
         for (number, host) in hosts.enumerate() {
             let host = Host::parse(&format!("h{host}.example.com")).unwrap();
             let intent = Intent { form: Form::Inside, method: "GET".into(), host, port: 443, path: Some("/".into()) };
-            let pieces = futures_util::stream::repeat_with(|| Ok(Frame::data(Bytes::from_static(b"x"))));
+            let pieces = futures_util::stream::repeat_with(|| Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))));
             let permit = permits.clone().try_acquire_owned().unwrap();
             let body = Response::new(BodyExt::boxed(StreamBody::new(pieces)));
             let mut body = responses.track(number, &Arc::new(intent), body, permit).into_body();

@@ -91,7 +91,6 @@ mod tests {
     use tokio::net::{TcpListener, UnixStream};
 
     use super::*;
-    use crate::sidecar::dialer::DIAL;
     use crate::sidecar::host_service::Channel;
 
     fn channel(services: Vec<HostService>) -> Channel {
@@ -156,21 +155,6 @@ mod tests {
         assert!(timeout(Duration::from_millis(50), &mut waiting).await.is_err(), "there is one more");
         drop(held.pop());
         assert!(timeout(CONNECT, waiting).await.unwrap().is_ok());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_service_of_this_host_has_so_long_to_answer() {
-        let (near, far) = UnixStream::pair().unwrap();
-        let channel = Channel::closed();
-        let opened = channel.clone();
-        crate::task::spawn(async move { opened.open(near).await });
-        // A holder that answers nothing, as where all connections are in use.
-        let silent =
-            service_fn(|_: Request<Incoming>| std::future::pending::<Result<Response<Empty<Bytes>>, Infallible>>());
-        crate::task::spawn(http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(far), silent));
-        let began = tokio::time::Instant::now();
-        let why = channel.connect(&HostService { name: "silent".to_owned(), port: 80 }).await.err().unwrap();
-        assert_eq!((began.elapsed(), why.as_str()), (DIAL, "no answer in time"));
     }
 
     #[tokio::test]
