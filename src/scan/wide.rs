@@ -42,7 +42,14 @@ pub(super) fn narrow(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Whether a text is UTF-16 from its beginning.
+#[inline]
 pub(super) fn begins(bytes: &[u8]) -> bool {
+    // Most bytes are told by the first two: neither a zero beside a letter nor a mark.
+    matches!(bytes, [0, _, ..] | [_, 0, ..] | [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) && are_units(bytes)
+}
+
+/// Whether the first units are letters.
+fn are_units(bytes: &[u8]) -> bool {
     let (bytes, order) = match bytes {
         [0xff, 0xfe, rest @ ..] => (rest, Some(0)),
         [0xfe, 0xff, rest @ ..] => (rest, Some(1)),

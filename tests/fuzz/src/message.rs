@@ -222,9 +222,7 @@ impl Outer {
             Self::Json => json(&text()),
             Self::Units => units(&text(), false),
             Self::Percent => percent(bytes, false, true),
-            Self::Form => {
-                String::from_utf8_lossy(&percent(bytes, false, true)).replace("%20", "+").into_bytes()
-            }
+            Self::Form => String::from_utf8_lossy(&percent(bytes, false, true)).replace("%20", "+").into_bytes(),
             Self::Wide { big } => {
                 text().encode_utf16().flat_map(if big { u16::to_be_bytes } else { u16::to_le_bytes }).collect()
             }

@@ -80,7 +80,9 @@ fn run(u: &mut Unstructured<'_>) -> Result<Corpus> {
     // are joined as they are written.
     let is_form = |text: &str| {
         let written = String::from_utf8_lossy(&message.form.write(text)).into_owned();
-        !matches!(carrier, Carrier::Json | Carrier::JsonMessages | Carrier::Events) || message.form == Form::Plain || json(&written) == written.as_bytes()
+        !matches!(carrier, Carrier::Json | Carrier::JsonMessages | Carrier::Events)
+            || message.form == Form::Plain
+            || json(&written) == written.as_bytes()
     };
     let cut = message.outer.is_empty() && message.is_text() && is_form(&message.secret);
     let cuts = if cut { &cuts[..] } else { &[] };
