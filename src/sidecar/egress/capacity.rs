@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(capacity.request_permit().await.err(), Some(Reason::Busy));
         assert_eq!(began.elapsed(), PATIENCE);
         let ends = async {
-            sleep(PATIENCE - Duration::from_millis(1)).await;
+            sleep(PATIENCE.saturating_sub(Duration::from_millis(1))).await;
             held.pop();
         };
         let (waited, ()) = tokio::join!(capacity.request_permit(), ends);

@@ -159,7 +159,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn promise_15_the_rest_is_waited_for_so_long() {
-        let just = PATIENCE - Duration::from_millis(1);
+        let just = PATIENCE.saturating_sub(Duration::from_millis(1));
         assert_eq!(read(3, 1, just).await, (3, 3 * just));
         assert_eq!(read(3, 1, PATIENCE + Duration::from_millis(1)).await, (0, PATIENCE));
         assert_eq!(read(10_000, 1, Duration::from_secs(1)).await.1, LONGEST);

@@ -258,7 +258,7 @@ mod tests {
         advance(TIMEOUTS.unread).await;
         assert_eq!(evicted(&responses), Vec::<usize>::new());
         bodies.extend(unread(&responses, std::iter::once(0)).await);
-        advance(TIMEOUTS.unread - STEP - STEP).await;
+        advance(TIMEOUTS.unread.saturating_sub(2 * STEP)).await;
         assert_eq!(evicted(&responses), Vec::<usize>::new(), "the last one is not unread for so long");
         advance(STEP).await;
         drop(waiting);
@@ -289,7 +289,7 @@ mod tests {
         let responses = Responses::default();
         let _waiting = responses.wait(WaitFor::RequestPermit, || {});
         let _bodies = unread(&responses, std::iter::repeat_n(0, OF_ONE + 1)).await;
-        advance(TIMEOUTS.unread / 8 - 2 * STEP).await;
+        advance((TIMEOUTS.unread / 8).saturating_sub(2 * STEP)).await;
         assert_eq!(evicted(&responses), Vec::<usize>::new());
         advance(STEP).await;
         assert_eq!(evicted(&responses), [0]);
