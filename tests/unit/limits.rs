@@ -29,6 +29,7 @@ const REQUEST: &str = "src/sidecar/egress/request.rs";
 const RESOLVER: &str = "src/sidecar/dialer/resolver.rs";
 const RESPONSES: &str = "src/sidecar/egress/responses.rs";
 const SERVE: &str = "src/sidecar/egress/serve.rs";
+const STRICT: &str = "src/sidecar/egress/strict.rs";
 
 /// `src/policy/README.md`.
 const POLICY: &[Limit] = &[
@@ -67,12 +68,7 @@ const POLICY: &[Limit] = &[
     },
     Limit {
         row: "64 KiB of request head",
-        constants: &[
-            (REQUEST, "MAX_HEAD"),
-            (REQUEST, "MAX_HEADERS"),
-            ("src/net/path.rs", "MAX_PATH"),
-            (REQUEST, "HEAD"),
-        ],
+        constants: &[(STRICT, "MAX_HEAD"), (STRICT, "MAX_HEADERS"), ("src/net/path.rs", "MAX_PATH"), (REQUEST, "HEAD")],
         others: &["400", "HTTP/2", "431"],
         tests: &[
             "promise_15_a_head_of_a_request_has_bounds",
@@ -83,7 +79,7 @@ const POLICY: &[Limit] = &[
     },
     Limit {
         row: "512 headers of a response",
-        constants: &[(REQUEST, "MAX_HEADERS"), ("src/sidecar/egress/snapshot.rs", "MAX_HEADER_LIST")],
+        constants: &[(STRICT, "MAX_HEADERS"), ("src/sidecar/egress/snapshot.rs", "MAX_HEADER_LIST")],
         others: &["HTTP/1.1", "HTTP/2"],
         tests: &["promise_15_the_headers_of_a_response_have_bounds"],
     },

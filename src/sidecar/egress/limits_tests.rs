@@ -16,7 +16,8 @@ use super::after_connect_tests::{HOST, World};
 use super::buffered::MAX_WHOLE;
 use super::connection_permit::ConnectionPermit;
 use super::http;
-use super::request::{HEAD, MAX_HEAD, MAX_HEADERS};
+use super::request::HEAD;
+use super::strict::{MAX_HEAD, MAX_HEADERS};
 use super::tests::{ask, egress, keep_alive, status};
 use crate::policy::{AllowTable, Tls};
 

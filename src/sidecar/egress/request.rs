@@ -10,14 +10,10 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Version, http};
 
 use super::drain::RequestBody;
+use super::strict::{MAX_HEADERS, TOO_MANY};
 use crate::net::Host;
 use crate::policy::Reason;
 
-/// Maximum size of a request head, in bytes.
-pub(super) const MAX_HEAD: usize = 64 << 10;
-/// Maximum number of headers of a request, and of a response.
-pub(super) const MAX_HEADERS: usize = 512;
-pub(super) const TOO_MANY: &str = "a request has more than 512 headers";
 /// Maximum length of a host that is repeated in a message, in bytes: a name and a port.
 const MAX_TOLD: usize = 260;
 /// The time limit for a request head.

@@ -14,7 +14,7 @@ use super::bodies::Body;
 use super::capacity::REQUESTS;
 use super::client::Client;
 use super::connect::{Connector, Ways};
-use super::request::MAX_HEADERS;
+use super::strict::MAX_HEADERS;
 use super::upstream_proxy::UpstreamProxy;
 use crate::credential::Credential;
 use crate::host;

@@ -14,7 +14,6 @@ use hyper::http::uri::Authority;
 use hyper::{Method, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::request::{MAX_HEAD, MAX_HEADERS, TOO_MANY};
 use crate::sync::lock;
 
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4); what follows has its own framing.
@@ -22,7 +21,13 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Maximum length of any other line, in bytes.
 const MAX_LINE: usize = 64 << 10;
 
+/// Maximum size of a request head, in bytes.
+pub(super) const MAX_HEAD: usize = 64 << 10;
+/// Maximum number of headers of a request, and of a response.
+pub(super) const MAX_HEADERS: usize = 512;
 const TOO_LONG: &str = "a request's head is longer than 64 KiB";
+/// Also over HTTP/2.
+pub(super) const TOO_MANY: &str = "a request has more than 512 headers";
 
 /// A rejected connection.
 pub(super) struct Rejected<S> {
