@@ -18,11 +18,10 @@ use crate::sync::lock;
 
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4); what follows has its own framing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Maximum length of any other line, in bytes.
-const MAX_LINE: usize = 64 << 10;
-
 /// Maximum size of a request head, in bytes.
 pub(super) const MAX_HEAD: usize = 64 << 10;
+/// Maximum length of any other line, in bytes.
+const MAX_LINE: usize = 64 << 10;
 /// Maximum number of headers of a request, and of a response.
 pub(super) const MAX_HEADERS: usize = 512;
 const TOO_LONG: &str = "a request's head is longer than 64 KiB";
