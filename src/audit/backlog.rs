@@ -56,3 +56,43 @@ pub(super) fn count(counted: &mut BTreeMap<String, u64>, event: &Event) {
     let name = if counted.len() < CODES || counted.contains_key(&name) { name } else { "other".to_owned() };
     *counted.entry(name).or_default() += event.count;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Details, Subject};
+    use super::*;
+
+    #[test]
+    fn so_many_destinations_are_kept_and_others_are_counted() {
+        let event = |number: usize, code: String| {
+            let kind = Details {
+                subject: Subject::Request,
+                sidecar: "egress".into(),
+                bottle: "b".into(),
+                client: String::new(),
+                decision: "refuse".into(),
+                code,
+                reason: String::new(),
+                form: String::new(),
+                method: String::new(),
+                destination: format!("h{number}.com:443"),
+            };
+            Event { time: number as u64, count: 1, kind }
+        };
+        let mut backlog = Backlog::default();
+        let denied = |number| event(number, "denied".into());
+        (0..=MOST).for_each(|number| backlog.add(denied(number)));
+        assert_eq!(backlog.counted, BTreeMap::from([("refuse denied".to_owned(), 1)]));
+        // Of a kept one, the first and the last event.
+        (0..3).for_each(|_| backlog.add(denied(7)));
+        for code in 0..=CODES {
+            backlog.add(event(MOST + 1, format!("code{code}")));
+        }
+        assert_eq!((backlog.counted.len(), backlog.counted["other"]), (CODES + 1, 2));
+        let all = (MOST + 1 + 3 + CODES + 1) as u64;
+        assert_eq!(backlog.decisions(), all);
+        let kept = backlog.take();
+        assert_eq!(kept.len(), MOST + 1);
+        assert_eq!(kept.iter().map(|event| event.count).sum::<u64>(), MOST as u64 + 3);
+    }
+}

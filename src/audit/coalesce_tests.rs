@@ -176,3 +176,60 @@ fn destinations_belong_to_domains_and_blocks() {
         assert_eq!(zone(destination), expected, "{destination}");
     }
 }
+
+/// With the limits of a sidecar.
+#[test]
+fn so_many_new_destinations_are_named_and_then_one_a_second() {
+    let Limits { fresh: (burst, every), of_zone, variants, .. } = Limits::SIDECAR;
+    let mut coalescer = Coalescer::new(Limits::SIDECAR, 0);
+    let named = |coalescer: &mut Coalescer| coalescer.due(0).len();
+    let refused = |coalescer: &mut Coalescer, name: String, now: u64| {
+        coalescer.note(kind("host_not_allowed", &name, ""), now, now);
+    };
+    for number in 0..burst + 100 {
+        refused(&mut coalescer, format!("n{number}.com:443"), 0);
+    }
+    assert_eq!(named(&mut coalescer), usize::try_from(burst).unwrap());
+    for number in 0..3 {
+        refused(&mut coalescer, format!("later{number}.com:443"), every);
+    }
+    assert_eq!(named(&mut coalescer), 1);
+    let mut coalescer = Coalescer::new(Limits::SIDECAR, 0);
+    for number in 0..of_zone + 50 {
+        refused(&mut coalescer, format!("n{number}.flood.com:443"), 0);
+    }
+    assert_eq!(named(&mut coalescer), of_zone, "of one domain");
+    // Another code has as many.
+    for number in 0..burst + 100 {
+        coalescer.note(kind("denied", &format!("n{number}.com:443"), ""), 0, 0);
+    }
+    assert_eq!(named(&mut coalescer), usize::try_from(burst).unwrap());
+    let mut coalescer = Coalescer::new(Limits::SIDECAR, 0);
+    for number in 0..variants + 5 {
+        coalescer.note(kind("denied", "a.com:443", &format!("reason {number}")), 0, 0);
+    }
+    assert_eq!(named(&mut coalescer), variants);
+    let rest = coalescer.flush(0);
+    assert_eq!((rest.len(), rest[0].count, rest[0].kind.reason.as_str()), (1, 5, "reason 12"));
+}
+
+/// Those that are requested so often have budgets of their own.
+#[test]
+fn repeated_destinations_have_room_by_how_often_they_are_requested() {
+    let Limits { fresh: (burst, _), repeated: (of_each, _), .. } = Limits::SIDECAR;
+    let mut coalescer = Coalescer::new(Limits::SIDECAR, 0);
+    let mut note = |name: String| coalescer.note(kind("host_not_allowed", &name, ""), 0, 0);
+    (0..burst).for_each(|number| assert!(note(format!("n{number}.com:443"))));
+    // A destination is named once it has a place: after 2, 4, 8 … requests, as long as those of that number have room.
+    for level in 1..LEVELS {
+        let times = 1 << level;
+        let mut named = 0;
+        for number in 0..of_each + 10 {
+            let asked = (0..times).position(|_| note(format!("l{level}-{number}.com:443")));
+            named += u64::from(asked == Some(times - 1));
+            assert!(asked.is_none_or(|asked| asked == times - 1), "{times} {number} {asked:?}");
+        }
+        assert_eq!(named, of_each, "{times}");
+    }
+    assert!(!(0..300).any(|_| note("more.com:443".to_owned())), "there is no room for any number");
+}

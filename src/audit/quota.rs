@@ -59,3 +59,46 @@ fn take(left: &mut u64, bytes: u64) -> bool {
     }
     quota
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Details;
+    use super::*;
+
+    fn event(subject: Subject, decision: &str, destination: &str) -> Event {
+        let kind = Details {
+            subject,
+            sidecar: "egress".into(),
+            bottle: "b".into(),
+            client: String::new(),
+            decision: decision.into(),
+            code: "denied".into(),
+            reason: String::new(),
+            form: String::new(),
+            method: String::new(),
+            destination: destination.into(),
+        };
+        Event { time: 1, count: 1, kind }
+    }
+
+    #[test]
+    fn each_kind_of_event_has_room_of_its_own() {
+        let mut quota = Quota::new();
+        let mut used = |bytes: u64, event: &Event| quota.take(event, bytes);
+        let allowed = event(Subject::Request, "allow", "a.com:443");
+        assert!(used(ALLOWED, &allowed) && !used(1, &allowed));
+        let sidecar = event(Subject::Sidecar, "alarm", "");
+        assert!(used(SIDECARS, &sidecar) && !used(1, &sidecar));
+        // Beyond the room of all, what was seen once has its own, and what was seen twice.
+        assert!(used(OTHERS, &event(Subject::Request, "refuse", "first.com:443")));
+        let new = |number: u32| event(Subject::Request, "refuse", &format!("h{number}.com:443"));
+        assert!(used(RARE, &new(1)) && !used(1, &new(2)));
+        assert!(used(RARE, &new(2)), "it is seen for the second time");
+        for level in 2..LEVELS {
+            let often = Event { count: 1 << level, ..event(Subject::Request, "refuse", &format!("l{level}.com:443")) };
+            assert!(used(RARE, &often), "{level}");
+        }
+        let all = Event { count: 250, ..event(Subject::Request, "refuse", "more.com:443") };
+        assert!(!used(1, &all));
+    }
+}

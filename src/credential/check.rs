@@ -291,6 +291,35 @@ mod tests {
     }
 
     #[test]
+    fn promise_15_credentials_places_and_values_have_bounds() {
+        let many = |count: usize| -> Vec<Credential> {
+            let one = |number: usize| Credential {
+                name: format!("key-{number}"),
+                placeholder: format!("placeholder-of-{number:04}"),
+                ..credential(&format!("a-secret-value-{number:04}"), Slot::Bearer)
+            };
+            (0..count).map(one).collect()
+        };
+        assert_eq!(check(&many(MAX_CREDENTIALS)), Ok(()));
+        assert_eq!(check(&many(MAX_CREDENTIALS + 1)), Err(CredentialError::TooMany(MAX_CREDENTIALS + 1)));
+        let fault = |credential: Credential| match check(&[credential]) {
+            Err(CredentialError::Credential { what, .. }) => Some(what),
+            other => other.err().map(|other| panic!("{other}")),
+        };
+        let placed = |count: usize| {
+            let one = credential("a-secret-value", Slot::Bearer);
+            let places = (0..count).map(|number| Place { host: format!("h{number}.com"), ..one.places[0].clone() });
+            Credential { places: places.collect(), ..one }
+        };
+        assert_eq!(fault(placed(MAX_PLACES)), None);
+        assert_eq!(fault(placed(MAX_PLACES + 1)), Some(Fault::Places(MAX_PLACES + 1)));
+        for (length, fits) in [(MIN_VALUE - 1, false), (MIN_VALUE, true), (MAX_VALUE, true), (MAX_VALUE + 1, false)] {
+            let expected = (!fits).then_some(Fault::Length(length));
+            assert_eq!(fault(credential(&"v".repeat(length), Slot::Bearer)), expected, "{length}");
+        }
+    }
+
+    #[test]
     fn credentials_are_told_apart() {
         let one = credential("a-secret-value", Slot::Bearer);
         let other = |name: &str, placeholder: &str| Credential {

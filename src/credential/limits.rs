@@ -258,6 +258,22 @@ mod tests {
     }
 
     #[test]
+    fn limits_have_bounds_of_their_own() {
+        for (yaml, fits) in [
+            (format!("{{concurrent: {MAX_CONCURRENT}}}"), true),
+            (format!("{{concurrent: {}}}", MAX_CONCURRENT + 1), false),
+            (format!("{{total: {MAX_REQUESTS}}}"), true),
+            (format!("{{total: {}}}", MAX_REQUESTS + 1), false),
+            ("{requests: 1, per: 1s}".to_owned(), true),
+            ("{requests: 1, per: 999ms}".to_owned(), false),
+            (format!("{{requests: 1, per: {}s}}", MAX_PER.as_secs()), true),
+            (format!("{{requests: 1, per: {}s}}", MAX_PER.as_secs() + 1), false),
+        ] {
+            assert_eq!(read(&yaml).is_ok(), fits, "{yaml}");
+        }
+    }
+
+    #[test]
     fn a_limit_that_is_reached_names_whose_it_is_and_when_it_ends() {
         let reached =
             |credential: Option<&str>, bound| LimitReached { credential: credential.map(str::to_owned), bound };

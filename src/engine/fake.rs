@@ -51,6 +51,8 @@ struct World {
     /// Every layer that became an image, where they are kept: each has an executable.
     layers: Option<Vec<ImageLayer>>,
     removals: Vec<String>,
+    /// How long each container that was stopped had to finish.
+    graces: Vec<Duration>,
     fault: Option<Strike>,
     struck: bool,
     ids: u64,
@@ -137,6 +139,11 @@ impl FakeEngine {
     /// What was removed, in order: `container p-1-egress`.
     pub fn removals(&self) -> Vec<String> {
         self.world().removals.clone()
+    }
+
+    /// How long each container that was stopped had to finish, in order.
+    pub fn graces(&self) -> Vec<Duration> {
+        self.world().graces.clone()
     }
 
     /// The names of everything that exists, images aside.
@@ -394,8 +401,9 @@ impl Engine for FakeEngine {
         Ok(futures_util::stream::iter([Ok(Output::Stdout(Bytes::from_static(b"a log line\n")))]).boxed())
     }
 
-    async fn container_stop(&self, id: &str, _: Duration) -> Result<()> {
+    async fn container_stop(&self, id: &str, grace: Duration) -> Result<()> {
         self.call("container_stop", id, |world| {
+            world.graces.push(grace);
             set_status(world, "container_stop", id, "exited")?;
             container(world, "container_stop", id)?.end.send_if_modified(|end| end.replace(143).is_none());
             Ok(())

@@ -425,6 +425,17 @@ mod tests {
     }
 
     #[test]
+    fn promise_15_so_many_destinations_of_plain_tcp_are_named() {
+        let check = |count: usize| {
+            let tcp = (0..count).map(|number| format!("db{number}.example.com:5432")).collect();
+            EgressSpec { tcp, ..EgressSpec::default() }.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(check(MAX_TCP), Ok(()));
+        let error = check(MAX_TCP + 1).unwrap_err();
+        assert!(error.contains("db32.example.com") && error.contains("there are 32 at most"), "{error}");
+    }
+
+    #[test]
     fn mistakes_are_told_with_their_section() {
         let of = |text: &str| -> Result<(), String> {
             let spec: EgressSpec = serde_yaml::from_str(text).map_err(|error| error.to_string())?;

@@ -9,15 +9,26 @@ use super::decode::decode;
 use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
 use super::finding::Finding;
 use super::grpc::{GrpcMessages, web_text};
+use super::joined_values::{JoinedValues, values};
 use super::multipart::{boundary, parts};
 use super::scanner::{Look, Scanner};
 use super::signed_form::signer;
-use super::{aws_chunked, inner};
+use super::{aws_chunked, inner, wide};
 
 /// Longer parts of a form are not joined with others, in bytes.
 const MAX_PIECE: usize = 64 << 10;
 /// JSON strings are joined and searched in blocks of this size, in bytes.
 const MAX_TOGETHER: usize = 64 << 10;
+
+/// Content types of JSON texts one after the other (ndjson.org, jsonlines.org, RFC 7464).
+const LINES: [&str; 6] = [
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/jsonlines",
+    "application/x-jsonlines",
+    "application/json-seq",
+];
 
 /// The format of a body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +43,8 @@ pub struct BodyFormat {
 enum Form {
     Text,
     Json,
+    /// JSON in its lines, one after the other; `true` if that is all that is there.
+    Lines(bool),
     Pairs,
     Parts(String),
     Grpc(Option<String>),
@@ -60,6 +73,8 @@ impl BodyFormat {
             }
             (None, kind) if kind.starts_with("application/grpc") => Form::Grpc(grpc_encoding.map(str::to_owned)),
             (None, kind) if kind == "application/json" || kind.ends_with("+json") => Form::Json,
+            (None, "text/event-stream") => Form::Lines(false),
+            (None, kind) if LINES.contains(&kind) => Form::Lines(true),
             _ => Form::Text,
         };
         if aws_chunked && matches!(form, Form::Grpc(_) | Form::GrpcText(_)) {
@@ -119,12 +134,12 @@ impl BodyFormat {
             return Ok(blocked(self.scan(scanner, body, budget)?));
         }
         let carrier = match &self.form {
-            Form::Json => Carrier::Json,
+            Form::Json | Form::Lines(true) => Carrier::Json,
             Form::Pairs => Carrier::Pairs,
             Form::Parts(boundary) => Carrier::Parts(boundary),
             Form::Grpc(_) => Carrier::Message,
             // Masked in base64 it would be another message; only what is no base64 is plain text.
-            Form::Text | Form::GrpcText(_) => Carrier::Text,
+            Form::Text | Form::Lines(false) | Form::GrpcText(_) => Carrier::Text,
         };
         let mut look = scanner.look(body, carrier, budget)?;
         if look == Look::Clean
@@ -177,7 +192,12 @@ impl BodyFormat {
         match &self.form {
             Form::Text | Form::Grpc(_) => Ok(None),
             Form::GrpcText(encoding) => scanner.scan_web_text(body, encoding.as_deref(), budget),
-            Form::Json => Ok(scanner.scan_json_strings(body)),
+            Form::Json => {
+                // As Windows' shells write it.
+                let narrow = if wide::begins(body) { wide::narrow(body) } else { None };
+                Ok(scanner.scan_json_strings(narrow.as_deref().unwrap_or(body)))
+            }
+            Form::Lines(_) => Ok(JoinedValues::default().join_lines(scanner, body, budget)?),
             Form::Pairs => scanner.scan_form(body, budget),
             Form::Parts(boundary) => {
                 let parts = parts(boundary, body, budget)?;
@@ -211,29 +231,6 @@ pub(super) fn joined(pairs: &[u8]) -> Vec<u8> {
         equals.map_or(pair, |at| &pair[at + 1..])
     });
     values.collect::<Vec<_>>().concat()
-}
-
-/// The string values of a JSON text (RFC 8259, section 7), still escaped.
-fn values(json: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = json;
-    std::iter::from_fn(move || {
-        loop {
-            let from = memchr::memchr(b'"', rest)? + 1;
-            let mut to = from;
-            loop {
-                to += memchr::memchr2(b'"', b'\\', rest.get(to..)?)?;
-                if rest[to] == b'"' {
-                    break;
-                }
-                to += 2;
-            }
-            let value = &rest[from..to];
-            rest = &rest[to + 1..];
-            if rest.trim_ascii_start().first() != Some(&b':') {
-                return Some(value);
-            }
-        }
-    })
 }
 
 /// Replaces each plus by a space, as forms encode it; `None` if there is none.
@@ -291,7 +288,7 @@ impl Scanner {
         }
         // Short strings are searched together; of a long string, only its ends can be part of a split secret.
         let mut together = Vec::new();
-        for value in values(json) {
+        for (_, value) in values(json) {
             let is_long = value.len() > longest;
             together.extend_from_slice(&value[..value.len().min(longest)]);
             if is_long || together.len() >= MAX_TOGETHER {

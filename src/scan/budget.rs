@@ -62,3 +62,27 @@ impl Budget {
         self.live = self.live.saturating_add(bytes as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_15_a_budget_is_a_base_and_so_much_for_each_byte() {
+        for length in [0, 1, 1000] {
+            let all = usize::try_from(BASE + PER_BYTE * length).unwrap();
+            let mut budget = Budget::of(usize::try_from(length).unwrap());
+            assert_eq!(budget.spend(all), Ok(()));
+            assert_eq!(budget.spend(1), Err(Exhausted));
+            // What is decoded adds to it.
+            budget.grow(2);
+            assert_eq!(budget.spend(2 * usize::try_from(PER_BYTE).unwrap()), Ok(()));
+            assert_eq!(budget.spend(1), Err(Exhausted));
+        }
+        let live = usize::try_from(MAX_LIVE).unwrap();
+        let mut budget = Budget::of(0);
+        assert_eq!((budget.reserve(live), budget.reserve(1)), (Ok(()), Err(Exhausted)));
+        budget.release(1);
+        assert_eq!(budget.reserve(1), Ok(()));
+    }
+}

@@ -89,6 +89,16 @@ mod tests {
     }
 
     #[test]
+    fn promise_15_a_body_becomes_so_large_and_no_larger() {
+        let zeros = |length: usize| gzip(&vec![0; length]);
+        assert_eq!(run(&zeros(MAX_DECODED), &[Encoding::Gzip]).unwrap().0.len(), MAX_DECODED);
+        assert_eq!(run(&zeros(MAX_DECODED + 1), &[Encoding::Gzip]), Err(DecodeError::TooLarge));
+        // Each layer.
+        let outer = gzip(&zeros(MAX_DECODED + 1));
+        assert_eq!(run(&outer, &[Encoding::Gzip, Encoding::Gzip]), Err(DecodeError::TooLarge));
+    }
+
+    #[test]
     fn promise_09_what_stands_beside_is_given_too_or_refused() {
         // RFC 1952, section 2.3: FEXTRA, FNAME, FCOMMENT.
         let mut named = vec![0x1f, 0x8b, 8, 4 | 8 | 16, 0, 0, 0, 0, 0, 255, 5, 0];

@@ -283,18 +283,22 @@ fn plain(secret: &str) -> Vec<Vec<u8>> {
 }
 
 /// What the escapes' removal makes of a secret that has `%` escapes itself: JSON escapes and those of URLs are removed
-/// together, so the secret's own go with the first layer of JSON around it.
+/// together, so the secret's own go with the first layer of JSON around it. Where a form is around that, a space is a plus.
 fn resolved(secret: &str) -> Vec<Vec<u8>> {
     if !secret.contains('%') {
         return Vec::new();
     }
-    let (mut forms, mut text) = (Vec::new(), secret.to_owned());
-    for depth in 1..=MAX_DEPTH {
-        let Ok(quoted) = serde_json::to_string(&text) else { break };
-        quoted[1..quoted.len() - 1].clone_into(&mut text);
-        let removed = (0..depth).fold(text.clone().into_bytes(), |text, _| unescape(&text).unwrap_or(text));
-        if removed != secret.as_bytes() && !forms.contains(&removed) {
-            forms.push(removed);
+    let mut forms = Vec::new();
+    // In this order: the secret's own escapes may be spaces.
+    for written in [secret.to_owned(), secret.replace(' ', "+")] {
+        let mut text = written;
+        for depth in 1..=MAX_DEPTH {
+            let Ok(quoted) = serde_json::to_string(&text) else { break };
+            quoted[1..quoted.len() - 1].clone_into(&mut text);
+            let removed = (0..depth).fold(text.clone().into_bytes(), |text, _| unescape(&text).unwrap_or(text));
+            if removed != secret.as_bytes() && !forms.contains(&removed) {
+                forms.push(removed);
+            }
         }
     }
     forms
@@ -303,7 +307,10 @@ fn resolved(secret: &str) -> Vec<Vec<u8>> {
 /// The other forms of a secret.
 fn encoded(secret: &str) -> Vec<Vec<u8>> {
     let bytes = secret.as_bytes();
-    let mut forms = vec![bytes.iter().rev().copied().collect()];
+    let mut forms: Vec<Vec<u8>> = vec![bytes.iter().rev().copied().collect()];
+    if secret.contains(' ') {
+        forms.push(forms[0].iter().map(|&byte| if byte == b' ' { b'+' } else { byte }).collect());
+    }
     forms.extend(base64(bytes));
     forms.extend(base32(bytes));
     forms.extend([HEXLOWER.encode(bytes), HEXUPPER.encode(bytes)].map(String::into_bytes));
@@ -410,6 +417,19 @@ mod tests {
             assert!(exact.matches(text.as_bytes()), "{text}");
         }
         assert!(!exact.matches(b"-----BEGIN PRIVATE KEY-----\n{\n  \"type\": \"service_account\",\n"));
+    }
+
+    #[test]
+    fn so_many_secrets_of_such_a_length_are_searched_for() {
+        let secret = |number: usize| format!("secret-{number:05}-of-many");
+        let exact = ExactMatcher::new(&(0..=MAX_SECRETS).map(secret).collect::<Vec<_>>());
+        assert!((0..MAX_SECRETS).all(|number| exact.matches(secret(number).as_bytes())));
+        assert!(!exact.matches(secret(MAX_SECRETS).as_bytes()));
+        // Short ones do not count.
+        let short = std::iter::repeat_n("x".repeat(MIN_SECRET - 1), MAX_SECRETS);
+        let exact = ExactMatcher::new(&short.chain(["y".repeat(MIN_SECRET)]).collect::<Vec<_>>());
+        assert!(exact.matches("y".repeat(MIN_SECRET).as_bytes()));
+        assert!(!exact.matches("x".repeat(MIN_SECRET).as_bytes()));
     }
 
     proptest! {

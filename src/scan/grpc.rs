@@ -150,6 +150,22 @@ mod tests {
     }
 
     #[test]
+    fn promise_15_a_message_has_a_bound() {
+        for (length, fits) in [(MAX_MESSAGE, true), (MAX_MESSAGE + 1, false)] {
+            let prefix = [&[0][..], &u32::try_from(length).unwrap().to_be_bytes()].concat();
+            let mut messages = GrpcMessages::new(None).unwrap();
+            messages.push(&prefix.into());
+            // It is refused before the rest arrives.
+            let expected = if fits { Ok(None) } else { Err(DecodeError::TooLarge) };
+            assert_eq!(messages.take(), expected, "{length}");
+            if fits {
+                messages.push(&vec![b'x'; length].into());
+                assert_eq!(messages.take().unwrap().unwrap().1.len(), length);
+            }
+        }
+    }
+
+    #[test]
     fn promise_06_what_is_no_grpc_is_refused() {
         assert!(GrpcMessages::new(Some("snappy")).is_err());
         for body in [frame(2, b"x"), frame(1, b"x"), vec![0, 0xff, 0xff, 0xff, 0xff]] {

@@ -1,4 +1,4 @@
-//! Finds the texts that are encoded in a text: escape sequences, runs of base64 or hexadecimal digits, and compressed
+//! Finds the texts that are encoded in a text: escape sequences, UTF-16, runs of base64 or hexadecimal digits, and compressed
 //! data that is not declared.
 
 use std::ops::Range;
@@ -7,8 +7,8 @@ use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE
 
 use super::budget::{Budget, Exhausted};
 use super::decode::{Decoded, decode_leniently};
-use super::encoding;
 use super::finding::Finding;
+use super::{encoding, wide};
 
 /// Maximum number of nested encodings.
 pub(super) const MAX_DEPTH: usize = 6;
@@ -40,7 +40,7 @@ pub(super) enum Inner {
 pub(super) type ScanFn<'a> = dyn FnMut(&[u8], Inner, &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
 
 /// Scans the inner texts one after the other, so that only one of them is in memory: with the escapes of JSON and URLs
-/// resolved, and with runs of base64 and hexadecimal digits decoded.
+/// resolved, with UTF-16 read, and with runs of base64 and hexadecimal digits decoded.
 pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) -> Result<Option<Finding>, Exhausted> {
     let mut visit_as = |text: &[u8], kind: Inner, budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
         budget.reserve(text.len())?;
@@ -60,7 +60,12 @@ pub(super) fn inner(bytes: &[u8], budget: &mut Budget, scan: &mut ScanFn<'_>) ->
     {
         return Ok(Some(finding));
     }
-    let readable = |text: &Vec<u8>| is_text(text) || compressed(text).is_some();
+    if let Some(text) = wide::narrow(bytes)
+        && let Some(finding) = visit_as(&text, Inner::Encoded, budget)?
+    {
+        return Ok(Some(finding));
+    }
+    let readable = |text: &Vec<u8>| is_readable(text);
     let mut broken = false;
     for range in runs(bytes) {
         broken |= range.len() >= MIN_LINE && matches!(bytes.get(range.end), Some(b'\r' | b'\n'));
@@ -140,6 +145,11 @@ pub(super) fn wrapped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>
     ranges.iter().map(|range| place(range.start)..place(range.end.saturating_sub(1)) + 1).collect()
 }
 
+/// Whether decoded bytes are text, in bytes or in UTF-16, or compressed data.
+fn is_readable(bytes: &[u8]) -> bool {
+    is_text(bytes) || compressed(bytes).is_some() || wide::begins(bytes)
+}
+
 /// Whether decoded bytes are text. If not, the run was not encoded text. White space is text: files begin with indented lines.
 fn is_text(bytes: &[u8]) -> bool {
     let is_of_text = |byte: &&u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
@@ -184,14 +194,11 @@ fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
     })
 }
 
-/// Whether the beginning of a run decodes to text or compressed data; allocates nothing.
+/// Whether the beginning of a run decodes to what is readable; allocates nothing.
 fn begins_readable(encoding: &Encoding, begins: &[u8]) -> bool {
     let mut text = [0; BEGINNING];
     let Ok(length) = encoding.decode_len(begins.len()) else { return false };
-    encoding.decode_mut(begins, &mut text[..length]).is_ok_and(|length| {
-        let text = &text[..length];
-        is_text(text) || compressed(text).is_some()
-    })
+    encoding.decode_mut(begins, &mut text[..length]).is_ok_and(|length| is_readable(&text[..length]))
 }
 
 fn alphabet(run: &[u8]) -> &'static Encoding {

@@ -17,7 +17,7 @@ use super::places::Places;
 /// What values are overwritten with.
 pub(super) const MASK: u8 = b'*';
 /// Most places in one text.
-const MAX_PLACES: usize = 1 << 14;
+pub(super) const MAX_PLACES: usize = 1 << 14;
 /// How many letters and digits that follow a token are masked with it.
 const MAX_FOLLOWING: usize = 256;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::mask::MAX_PLACES;
 use super::*;
 
 const SECRET: &str = "correct-horse/battery+staple";
@@ -225,6 +226,19 @@ fn what_masking_costs_is_bounded() {
         let mut budget = Budget::of(text.len());
         let look = scanner.look(text.as_bytes(), Carrier::Text, &mut budget);
         assert!(matches!(look, Ok(Look::Masked(..)) | Err(DecodeError::Exhausted(_))), "{}", text.len());
+    }
+}
+
+#[test]
+fn promise_15_so_many_places_are_masked_and_no_more() {
+    let scanner = scanner(&["hunter2-hunter2"], &Dlp::default(), Some(Action::Mask));
+    for (places, fits) in [(MAX_PLACES, true), (MAX_PLACES + 1, false)] {
+        let text = "hunter2-hunter2 ".repeat(places);
+        let look = scanner.look(text.as_bytes(), Carrier::Text, &mut Budget::of(text.len()));
+        match look {
+            Ok(Look::Masked(_, found)) => assert!(fits && found == [(Finding::known_secret(), places as u64)]),
+            other => assert!(!fits && other == Err(DecodeError::Exhausted(Exhausted)), "{places}"),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod finding;
 mod grpc;
 mod head;
 mod inner;
+mod joined_values;
 mod keywords;
 mod mask;
 mod multipart;
@@ -32,6 +33,7 @@ mod scanner;
 mod secret;
 mod signed_form;
 mod unpack;
+mod wide;
 mod windows;
 
 pub use action::{Action, Actions, Dlp, KNOWN_SECRET};
@@ -57,5 +59,7 @@ pub use windows::{LiveStream, Overlap, Windows};
 mod format_tests;
 #[cfg(test)]
 mod mask_tests;
+#[cfg(test)]
+mod reading_tests;
 #[cfg(test)]
 mod tests;

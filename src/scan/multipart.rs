@@ -91,7 +91,8 @@ pub fn parts<'a>(boundary: &str, body: &'a [u8], budget: &mut Budget) -> Result<
     if !places.iter().all(alone) {
         return Err(DecodeError::Multipart("a line is nearly its boundary"));
     }
-    if places.len() > MAX_PARTS {
+    // The last one begins no part.
+    if places.len() - 1 > MAX_PARTS {
         return Err(DecodeError::Multipart("it has too many parts"));
     }
     places.windows(2).map(|pair| part(&body[pair[0] + delimiter.len()..pair[1]], budget)).collect()
@@ -184,6 +185,15 @@ fn quoted_printable(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn promise_15_a_body_has_so_many_parts() {
+        for (count, fits) in [(1, true), (MAX_PARTS, true), (MAX_PARTS + 1, false)] {
+            let body = "--b\r\n\r\nx\r\n".repeat(count) + "--b--\r\n";
+            let got = parts("b", body.as_bytes(), &mut Budget::unbounded()).map(|parts| parts.len());
+            assert_eq!(got, if fits { Ok(count) } else { Err(DecodeError::Multipart("it has too many parts")) });
+        }
+    }
 
     #[test]
     fn promise_06_a_boundary_is_there_once_and_well_formed() {

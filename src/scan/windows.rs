@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use super::budget::{Budget, Exhausted};
 use super::exact::PartialMatch;
 use super::finding::Finding;
+use super::joined_values::JoinedValues;
 use super::scanner::Scanner;
 
 /// How much of the preceding text is scanned again, in bytes: longer tokens are not found across a boundary.
@@ -131,23 +132,25 @@ impl LiveStream {
 }
 
 /// The overlap between messages that must not wait for each other, or between pieces of one text. Each is scanned
-/// together with the end of the preceding ones. Never more than half of a secret is released.
+/// together with the end of the preceding ones. Never more than half of a secret is released, but of one that is split over the
+/// strings of several JSON messages: there, the message that completes it is not.
 #[derive(Clone)]
 pub struct Overlap {
     before: Vec<u8>,
-    /// Whether the pieces are one text, in which a token may cross a boundary. Two messages never form a token.
-    text: bool,
+    /// The strings of the messages before, if they are JSON. None for the pieces of one text, in which a token may cross a
+    /// boundary; two messages never form a token.
+    values: Option<JoinedValues>,
 }
 
 impl Overlap {
     /// Between separate messages.
     pub fn messages() -> Self {
-        Self { before: Vec::new(), text: false }
+        Self { before: Vec::new(), values: Some(JoinedValues::default()) }
     }
 
     /// Between pieces of one text.
     pub fn pieces() -> Self {
-        Self { before: Vec::new(), text: true }
+        Self { before: Vec::new(), values: None }
     }
 
     /// Scans the boundary between a message and the preceding ones.
@@ -160,11 +163,16 @@ impl Overlap {
         message: &[u8],
         budget: &mut Budget,
     ) -> Result<Option<Finding>, Exhausted> {
+        if let Some(values) = &self.values
+            && let Some(finding) = values.clone().join(scanner, message, budget)?
+        {
+            return Ok(Some(finding));
+        }
         if self.before.is_empty() {
             return Ok(None);
         }
         let text = [&self.before[..], &message[..message.len().min(OVERLAP.max(scanner.longest_form()))]].concat();
-        if self.text { scanner.scan(&text, budget) } else { scanner.scan_known(&text, budget) }
+        if self.values.is_none() { scanner.scan(&text, budget) } else { scanner.scan_known(&text, budget) }
     }
 
     /// Records a message in which nothing was found; returns a finding if it must not be released.
@@ -176,6 +184,8 @@ impl Overlap {
         }
         let excess = self.before.len().saturating_sub(overlap);
         self.before.drain(..excess);
+        // What is found was looked for before.
+        let _ = self.values.as_mut().map(|values| values.join(scanner, message, &mut Budget::unbounded()));
         None
     }
 
@@ -232,6 +242,32 @@ mod tests {
             });
             assert!(found && left <= at, "{at}: {left}");
         }
+    }
+
+    #[test]
+    fn so_much_is_held_back_and_inspected_again() {
+        let rules = Arc::new(Rules::providers().unwrap());
+        let scanner = Arc::new(Scanner::new(&[SECRET.to_owned()], rules, Arc::new(Actions::new(&Dlp::default()))));
+        let mut windows = Windows::new(&scanner);
+        windows.push(&vec![b'-'; WINDOW]);
+        let window = windows.offer(false).unwrap();
+        assert_eq!(windows.accept(window, false).len(), WINDOW - HELD);
+        // A token that a window ends within is found with the next one, and nothing of it has left.
+        let token = ["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"].concat();
+        for cut in 1..token.len() {
+            let mut windows = Windows::new(&scanner);
+            windows.push(&[&vec![b'-'; WINDOW - cut], &token.as_bytes()[..cut]].concat());
+            let window = windows.offer(false).unwrap();
+            assert!(scanner.scan_unbounded(&window).is_none(), "{cut}");
+            assert!(windows.accept(window, false).iter().all(|&byte| byte == b'-'), "{cut}");
+            windows.push(&[&token.as_bytes()[cut..], &vec![b'-'; WINDOW]].concat());
+            assert!(scanner.scan_unbounded(&windows.offer(false).unwrap()).is_some(), "{cut}");
+        }
+        let mut overlap = Overlap::messages();
+        for _ in 0..3 {
+            assert_eq!(overlap.accept(&scanner, &vec![b'-'; OVERLAP - 1]), None);
+        }
+        assert_eq!(overlap.before.len(), OVERLAP);
     }
 
     #[test]

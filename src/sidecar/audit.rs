@@ -226,3 +226,21 @@ fn shorten(text: &mut String) {
 fn write(event: Event) {
     stdio::write(&Message::<Never, Never, Never>::Audit(Box::new(event)));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut_off() {
+        for (length, expected) in [(MAX_REASON, MAX_REASON), (MAX_REASON + 1, MAX_REASON + '…'.len_utf8())] {
+            let mut text = "x".repeat(length);
+            shorten(&mut text);
+            assert_eq!((text.len(), text.ends_with('…')), (expected, length > MAX_REASON));
+        }
+        // Never within a letter.
+        let mut text = "ä".repeat(MAX_REASON);
+        shorten(&mut text);
+        assert_eq!(text, "ä".repeat(MAX_REASON / 2) + "…");
+    }
+}

@@ -302,6 +302,65 @@ async fn bottles_are_bounded_in_number_and_depth_and_end_with_their_recipe() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_many_sidecars_go_out_through_one_egress_and_serve_the_agent() {
+    let out = |count: usize| {
+        format!(
+            "return function()
+          local net = network_create {{ name = 'outside' }}
+          local egress = sidecar_start {{ name = 'egress', role = 'egress', network = net }}
+          for i = 1, {count} do sidecar_start {{ name = 's' .. i, role = 'stub', egress = egress }} end
+          log('started')
+        end"
+        )
+    };
+    assert_eq!(logs(&out(8)).await, ["started"]);
+    let failed = failure(&out(9)).await;
+    assert!(failed.message.contains("\"s9\": 8 sidecars at most go out through egress"), "{failed}");
+    let serve = |count: usize| {
+        format!(
+            "return function()\n  for i = 1, {count} do sidecar_start {{ name = 's' .. i, image = 'self', command = {{ '/x' }} }} end\n  log('started')\nend"
+        )
+    };
+    assert_eq!(logs(&serve(200)).await, ["started"]);
+    let failed = failure(&serve(201)).await;
+    assert!(failed.message.contains("\"s201\": there are 200 services already"), "{failed}");
+}
+
+/// At the bound, the next one fails and the script goes on.
+#[tokio::test(start_paused = true)]
+async fn so_many_things_images_and_secrets_are_made_and_no_more() {
+    for (count, call, words) in [
+        (5000, "volume_create { name = 'v' .. i }", "5000"),
+        (500, "build_image { source = 'i' .. i }", "there are 500 images already"),
+        (1000, "secret.random(16)", "secret: there are 1000 already"),
+    ] {
+        let source = format!(
+            "return function()
+          for i = 1, {count} do {call} end
+          local i = 'more'
+          local ok, why = pcall(function() {call} end)
+          log(ok, tostring(why))
+        end"
+        );
+        let (launch, outcome) = run(&source).await;
+        let said = launch.logs.lock().unwrap().clone();
+        assert!(
+            said.len() == 1 && said[0].starts_with("false") && said[0].contains(words),
+            "{call}: {said:?} {outcome:?}"
+        );
+    }
+    for (length, fits) in [(64 << 10, true), ((64 << 10) + 1, false)] {
+        let source = format!(
+            "return function()\n  log(pcall(secret.format, ('x'):rep({length} - 16) .. '%s', secret.random(16)))\nend"
+        );
+        let said = logs(&source).await;
+        assert!(said[0].starts_with(if fits { "true" } else { "false" }), "{length}: {said:?}");
+        let said = logs(&format!("return function()\n  log(pcall(secret.format, ('x'):rep({length})))\nend")).await;
+        assert!(said[0].starts_with(if fits { "true" } else { "false" }), "{length}, of text alone: {said:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_resources_are_made_and_undone() {
     let (launch, outcome) = run("return function() for i = 1, 1000 do volume_create { name = 'v' .. i } end end").await;
     assert_eq!(outcome.failure, None);

@@ -6,6 +6,7 @@ mod documents;
 mod door;
 mod golden;
 mod layering;
+mod limits;
 mod lua;
 mod lua_handles;
 mod lua_limits;

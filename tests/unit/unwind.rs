@@ -158,7 +158,18 @@ async fn promise_11_what_is_used_goes_after_all_that_use_it() {
         assert!(removals[place("-egress")..].contains(&volume), "{removals:?}");
     }
     // They may finish their connections; egress has none any more.
-    assert_eq!(launch.engine.calls().iter().filter(|call| *call == "container_stop").count(), 3);
+    assert_eq!(launch.engine.graces(), [Duration::from_secs(3); 3]);
+    assert_eq!(launch.engine.left(), Vec::<String>::new());
+}
+
+/// An engine that does not stop one in time does not keep it from being removed.
+#[tokio::test(start_paused = true)]
+async fn a_sidecar_that_goes_out_has_so_long_to_finish() {
+    let launch = Launch::new();
+    launch.engine.strike("container_stop", 1, Fault::HangsBefore);
+    launch.run(&recipe(include_str!("../recipes/stubs.lua")), plan()).await;
+    assert!(launch.engine.has_struck());
+    assert_eq!(launch.engine.graces(), [Duration::from_secs(3); 2]);
     assert_eq!(launch.engine.left(), Vec::<String>::new());
 }
 

@@ -91,8 +91,11 @@ pub(super) fn library(lua: &Lua, context: &Context) -> mlua::Result<Table> {
                 }
                 text.push_str(piece);
                 if text.len() > MAX_SECRET {
-                    return Err(bad(&format!("the secret is longer than {} KiB", MAX_SECRET >> 10)));
+                    break;
                 }
+            }
+            if text.len() > MAX_SECRET {
+                return Err(bad(&format!("the secret is longer than {} KiB", MAX_SECRET >> 10)));
             }
             if values.next().is_some() {
                 return Err(bad("there are more values than %s"));

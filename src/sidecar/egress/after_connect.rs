@@ -30,9 +30,9 @@ use super::drain::{self, RequestBody};
 use super::hand_over::hand_over;
 use super::peeked::Peeked;
 use super::refusal::ClientKind;
-use super::request::{HEAD, MAX_HEAD, MAX_HEADERS, check, check_host_header, short};
+use super::request::{HEAD, check, check_host_header, short};
 use super::snapshot::Snapshot;
-use super::strict::Strict;
+use super::strict::{MAX_HEAD, MAX_HEADERS, Strict};
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, LoggedDecision, forward};
 use crate::net::{Host, canonical};
@@ -41,13 +41,13 @@ use crate::sidecar::dialer::Connection;
 use crate::splice;
 
 /// The time limit for a client's first message, and for the handshake after it.
-const HANDSHAKE: Duration = Duration::from_secs(15);
+pub(super) const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Maximum size of the first message, in bytes.
 const MAX_HELLO: usize = 64 << 10;
 /// Buffer size of a tunnel in each direction, in bytes.
 const TUNNEL_BUFFER: usize = 256 << 10;
 /// Maximum number of concurrent requests on one connection.
-const MAX_STREAMS: u32 = 128;
+pub(super) const MAX_STREAMS: u32 = 128;
 /// HTTP/2 windows for what a client sends, for a stream and for a connection, in bytes.
 const STREAM_WINDOW: u32 = 64 << 10;
 const CONNECTION_WINDOW: u32 = 128 << 10;

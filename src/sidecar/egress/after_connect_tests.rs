@@ -34,7 +34,7 @@ use super::{Config, Egress, http};
 use crate::policy::{AllowSpec, AllowTable, EgressSpec, EnforcedPolicy, Tls};
 use crate::scan::Action;
 
-const HOST: &str = "api.example.com";
+pub(super) const HOST: &str = "api.example.com";
 const SECRET: &str = "correct-horse/battery+staple";
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {
@@ -49,12 +49,12 @@ pub(super) struct World {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         Self::with(&[], |table| table).await
     }
 
     /// `alpn` is what the destination speaks; `entry` changes its entry on the allowlist.
-    async fn with(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable) -> Self {
+    pub(super) async fn with(alpn: &[&str], entry: impl Fn(AllowTable) -> AllowTable) -> Self {
         Self::patient(alpn, entry, TIMEOUTS).await
     }
 
@@ -74,7 +74,7 @@ impl World {
     }
 
     /// A `CONNECT` that was granted.
-    async fn connect(&self) -> UnixStream {
+    pub(super) async fn connect(&self) -> UnixStream {
         let (mut near, far) = UnixStream::pair().unwrap();
         crate::task::spawn(http::serve(Box::new(far), self.egress.clone(), ConnectionPermit::new(&self.egress, None)));
         let request = format!("CONNECT {HOST}:{0} HTTP/1.1\r\nHost: {HOST}:{0}\r\n\r\n", self.port);
@@ -97,7 +97,7 @@ impl World {
     }
 
     /// Sends bytes inside TLS; returns the whole response.
-    async fn ask(&self, request: &[u8]) -> String {
+    pub(super) async fn ask(&self, request: &[u8]) -> String {
         let mut stream = self.tls(HOST).await.unwrap();
         // Egress may refuse before it has read everything.
         let _ = stream.write_all(request).await;
@@ -117,7 +117,7 @@ impl World {
         self.ask(&[request.as_bytes(), body].concat()).await
     }
 
-    fn received(&self) -> Vec<String> {
+    pub(super) fn received(&self) -> Vec<String> {
         crate::sync::lock(&self.received).clone()
     }
 }
@@ -148,7 +148,7 @@ async fn upstream(alpn: &[&str], received: Arc<Mutex<Vec<String>>>) -> (SocketAd
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let service = hyper::service::service_fn(move |request| answer(request, received.clone()));
                 let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                builder.http2().max_concurrent_streams(STREAMS);
+                builder.http2().max_concurrent_streams(STREAMS).max_header_list_size(1 << 20);
                 let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
             });
         }
@@ -178,6 +178,18 @@ async fn answer(
     if head.uri.path() == "/stream" {
         let pieces = ["data: one\n\n", "data: two\n\n"].map(|text| Ok(Frame::data(Bytes::from(text))));
         return Ok(Response::new(BodyExt::boxed(StreamBody::new(futures_util::stream::iter(pieces)))));
+    }
+    // Headers of so many bytes, by the rules of HTTP/2 (RFC 9113, section 6.5.2).
+    if let Some(size) = head.uri.path().strip_prefix("/headers/").and_then(|size| size.parse::<usize>().ok()) {
+        let mut answer = Response::builder().header("content-length", "0").header("date", "");
+        let mut left =
+            size - [":status200", "content-length0", "date"].map(|header| header.len() + 32).iter().sum::<usize>();
+        while left > 0 {
+            let one = if left > 16_000 { 15_000 } else { left };
+            answer = answer.header("x", "y".repeat(one - 33));
+            left -= one;
+        }
+        return Ok(answer.body(Full::default().boxed()).unwrap());
     }
     if head.uri.path() == "/cookies" {
         let all: Vec<_> = head.headers.get_all("cookie").iter().map(|value| value.to_str().unwrap()).collect();

@@ -154,7 +154,44 @@ fn serial() -> anyhow::Result<SerialNumber> {
 mod tests {
     use std::process::Command;
 
+    use rustls::pki_types::pem::PemObject;
+
     use super::*;
+
+    /// When a certificate ends, in seconds from now.
+    fn ends_in(der: &[u8]) -> i64 {
+        // RFC 5280, section 4.1.2.5: the second time of the validity.
+        let is_time = |bytes: &&[u8]| {
+            bytes[..2] == [0x17, 13] && bytes[2..14].iter().all(u8::is_ascii_digit) && bytes[14] == b'Z'
+        };
+        let time = der.windows(15).filter(is_time).nth(1).unwrap();
+        let text = format!("20{}", std::str::from_utf8(&time[2..14]).unwrap());
+        let part = |from: usize, to: usize| text[from..to].parse::<u8>().unwrap();
+        let month = time::Month::try_from(part(4, 6)).unwrap();
+        let date = time::Date::from_calendar_date(text[..4].parse().unwrap(), month, part(6, 8)).unwrap();
+        let end = date.with_hms(part(8, 10), part(10, 12), part(12, 14)).unwrap().assume_utc();
+        (end - OffsetDateTime::now_utc()).whole_seconds()
+    }
+
+    #[test]
+    fn a_certificate_is_valid_for_so_long_and_renewed_before() {
+        let founded = CaKeyPair::new("test").unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let authority = Authority::new("test", founded, provider).unwrap();
+        let (host, now) = (Host::parse("api.example.com").unwrap(), OffsetDateTime::now_utc());
+        let is_about = |seconds: i64, expected: Duration| (0..=60).contains(&(expected.whole_seconds() - seconds));
+        let leaf = authority.certify(&host, now).unwrap();
+        assert!(is_about(ends_in(&leaf), VALID), "{}", ends_in(&leaf));
+        let root = CertificateDer::from_pem_slice(authority.certificate.as_bytes()).unwrap();
+        assert!(is_about(ends_in(&root), AUTHORITY_VALID), "{}", ends_in(&root));
+        // The same one until half of its time is over.
+        let first = authority.config(&host).unwrap();
+        assert!(Arc::ptr_eq(&first, &authority.config(&host).unwrap()));
+        let until = crate::sync::lock(&authority.leaves)[&host].0;
+        assert!(is_about((until - OffsetDateTime::now_utc()).whole_seconds(), VALID / 2));
+        crate::sync::lock(&authority.leaves).get_mut(&host).unwrap().0 = now;
+        assert!(!Arc::ptr_eq(&first, &authority.config(&host).unwrap()));
+    }
 
     #[test]
     fn strict_clients_take_the_certificate_of_every_kind_of_host() {

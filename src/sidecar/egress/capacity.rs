@@ -209,3 +209,48 @@ where
 {
     http_body_util::BodyExt::boxed(Holding { body, _held: held })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_so_many_requests_are_in_progress_and_further_ones_wait() {
+        let capacity = Capacity::new(TIMEOUTS);
+        let mut held = Vec::new();
+        for _ in 0..REQUESTS {
+            held.push(capacity.request_permit().await.unwrap());
+        }
+        let began = Instant::now();
+        assert_eq!(capacity.request_permit().await.err(), Some(Reason::Busy));
+        assert_eq!(began.elapsed(), PATIENCE);
+        let ends = async {
+            sleep(PATIENCE.saturating_sub(Duration::from_millis(1))).await;
+            held.pop();
+        };
+        let (waited, ()) = tokio::join!(capacity.request_permit(), ends);
+        assert!(waited.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_buffers_have_so_much_memory_and_further_ones_wait() {
+        let capacity = Capacity::new(TIMEOUTS);
+        let all = BUFFERED_KIB as usize * 1024;
+        let (mut one, mut two) = (capacity.memory(), capacity.memory());
+        one.reserve(UNRESERVED + all - 1024).await.unwrap();
+        two.reserve(UNRESERVED + 1024).await.unwrap();
+        // What needs no reservation has none.
+        assert_eq!(capacity.memory().reserve(UNRESERVED).await, Ok(()));
+        let began = Instant::now();
+        assert_eq!(capacity.memory().reserve(UNRESERVED + 1).await, Err(Reason::Busy));
+        assert_eq!(began.elapsed(), PATIENCE);
+        two.shrink(0);
+        assert_eq!(capacity.memory().reserve(UNRESERVED + 1).await, Ok(()));
+        // What there is never room for does not wait.
+        let began = Instant::now();
+        assert_eq!(capacity.memory().reserve(UNRESERVED + all + 1024).await, Err(Reason::Busy));
+        assert_eq!(began.elapsed(), Duration::ZERO);
+    }
+}

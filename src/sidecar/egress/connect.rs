@@ -342,3 +342,63 @@ impl hyper::rt::Write for DestinationStream {
         Pin::new(&mut self.io).poll_write_vectored(context, slices)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tokio::net::UnixListener;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::policy::{HostService, Sibling};
+
+    /// As where all connections of the channel are in use.
+    #[tokio::test(start_paused = true)]
+    async fn a_service_of_this_host_has_so_long_to_answer() {
+        let ways = Ways { outside: Outside::Dialer(Path::new("/nonexistent").into()), host: Channel::silent() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let connector = Connector::new(&Policy::default(), &[], None, ways.clone(), provider).unwrap();
+        let service = HostService { name: "full".to_owned(), port: 80 };
+        let host = Host::parse("full").unwrap();
+        let sibling = Sibling { at: Endpoint::HostService(service), port: 80 };
+        let pinned = connector.pin(&host, Destination::Sidecar(sibling)).await.unwrap().unwrap();
+        let began = Instant::now();
+        let dialled = pinned.dial().await;
+        assert_eq!(dialled.err(), Some(Reason::Unreachable(host, "no answer in time".into())));
+        assert_eq!(began.elapsed(), DIAL);
+    }
+
+    /// An address that never answers takes so long, and then the next one is tried.
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_each_address_has_so_long_to_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dialer");
+        // It accepts, and is silent.
+        let _listener = UnixListener::bind(&path).unwrap();
+        let ways = Ways { outside: Outside::Dialer(path.into()), host: Channel::closed() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let connector = Connector::new(&Policy::default(), &[], None, ways.clone(), provider).unwrap();
+        let host = Host::parse("api.example.com").unwrap();
+        for count in [1_u8, 3] {
+            let addresses = (1..=count).map(|last| IpAddr::from([93, 184, 215, last])).collect();
+            let pinned = Pinned {
+                host: host.clone(),
+                ways: ways.clone(),
+                targets: targets(addresses, 443),
+                proxy: None,
+                tls: connector.tls_http1.clone(),
+            };
+            let began = Instant::now();
+            let dialled = pinned.dial().await;
+            assert_eq!(dialled.err(), Some(Reason::Unreachable(host.clone(), "no answer in time".into())));
+            assert_eq!(began.elapsed(), DIAL * u32::from(count));
+        }
+        // The same for TLS that does not begin.
+        let (near, _far) = UnixStream::pair().unwrap();
+        let began = Instant::now();
+        let secured = secure(&connector.tls, &host, Box::new(near)).await;
+        assert_eq!(secured.err(), Some(Reason::Unreachable(host, "no TLS in time".into())));
+        assert_eq!(began.elapsed(), DIAL);
+    }
+}

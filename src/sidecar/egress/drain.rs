@@ -54,7 +54,7 @@ impl Drop for RequestBody {
         let keeper = self.keeper.take();
         crate::task::spawn(async move {
             // A body that is not read in time is no error of this end.
-            let _ = tokio::time::timeout(LONGEST, drain(&mut body)).await;
+            drain_in_time(&mut body).await;
             if let Some(keeper) = keeper {
                 *lock(&keeper) = Some(body);
             }
@@ -62,7 +62,11 @@ impl Drop for RequestBody {
     }
 }
 
-async fn drain(body: &mut Incoming) {
+async fn drain_in_time<B: hyper::body::Body<Data = Bytes> + Unpin>(body: &mut B) {
+    let _ = tokio::time::timeout(LONGEST, drain(body)).await;
+}
+
+async fn drain<B: hyper::body::Body<Data = Bytes> + Unpin>(body: &mut B) {
     let mut left = MAX_BYTES;
     while let Ok(Some(Ok(frame))) = tokio::time::timeout(PATIENCE, body.frame()).await {
         let length = frame.data_ref().map_or(0, Bytes::len);
@@ -114,5 +118,50 @@ impl hyper::body::Body for HoldingRequestBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures_util::StreamExt;
+    use http_body_util::StreamBody;
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    /// How many pieces of a body are read, one each `every`, and how long that takes.
+    async fn read(pieces: usize, size: usize, every: Duration) -> (usize, Duration) {
+        let (piece, began) = (Bytes::from(vec![0; size]), Instant::now());
+        let mut taken = 0;
+        {
+            let frames = futures_util::stream::iter(0..pieces).then(|_| {
+                let piece = piece.clone();
+                async move {
+                    sleep(every).await;
+                    Ok::<_, Infallible>(Frame::data(piece))
+                }
+            });
+            let frames = frames.inspect(|_| taken += 1);
+            drain_in_time(&mut StreamBody::new(Box::pin(frames))).await;
+        }
+        (taken, began.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_so_much_of_the_rest_is_read_and_no_more() {
+        const PIECE: usize = 1 << 20;
+        let most = MAX_BYTES / PIECE;
+        assert_eq!(read(most, PIECE, Duration::ZERO).await.0, most);
+        assert_eq!(read(most + 9, PIECE, Duration::ZERO).await.0, most + 1, "the one beyond is the last");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_the_rest_is_waited_for_so_long() {
+        let just = PATIENCE.saturating_sub(Duration::from_millis(1));
+        assert_eq!(read(3, 1, just).await, (3, 3 * just));
+        assert_eq!(read(3, 1, PATIENCE + Duration::from_millis(1)).await, (0, PATIENCE));
+        assert_eq!(read(10_000, 1, Duration::from_secs(1)).await.1, LONGEST);
     }
 }

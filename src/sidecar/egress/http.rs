@@ -18,8 +18,8 @@ use super::decide::{Allowed, HandlerResult, is_tunnel, judge, report_rejected, r
 use super::drain::{self, RequestBody};
 use super::hand_over::hand_over;
 use super::refusal::ClientKind;
-use super::request::{HEAD, MAX_HEAD, MAX_HEADERS, check, check_host_header};
-use super::strict::Strict;
+use super::request::{HEAD, check, check_host_header};
+use super::strict::{MAX_HEAD, MAX_HEADERS, Strict};
 use super::upgrade::ProtocolSwitch;
 use super::{Egress, after_connect, forward};
 use crate::net::{Host, canonical};

@@ -171,3 +171,28 @@ pub(super) fn trailer_text(trailers: &HeaderMap) -> Vec<u8> {
         trailers.iter().map(|(name, value)| [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\n"].concat());
     lines.collect::<Vec<_>>().concat()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::capacity::TIMEOUTS;
+    use super::*;
+    use crate::scan::{Actions, Dlp, Rules};
+
+    #[tokio::test]
+    async fn promise_15_a_text_is_masked_so_often_and_not_once_more() {
+        let scanner = Scanner::new(&[], Arc::new(Rules::none()), Arc::new(Actions::new(&Dlp::default())));
+        let (scanner, capacity) = (Arc::new(scanner), Capacity::new(TIMEOUTS));
+        // Each look finds what the one before has shown.
+        let look = |_: &Scanner, text: &Bytes, _: &mut Budget| match text.split_last() {
+            Some((_, rest)) => Ok(Look::Masked(
+                rest.to_vec(),
+                vec![(Finding { rule: "known-secret".to_owned(), fingerprint: None }, 1)],
+            )),
+            None => Ok(Look::Clean),
+        };
+        let masked = scan_or_mask(&capacity, &scanner, vec![b'x'; MAX_MASKED].into(), "body", look).await;
+        assert_eq!(masked, Ok(Bytes::new()));
+        let more = scan_or_mask(&capacity, &scanner, vec![b'x'; MAX_MASKED + 1].into(), "body", look).await;
+        assert_eq!(more, Err(Reason::TooMuchWork(Exhausted)));
+    }
+}

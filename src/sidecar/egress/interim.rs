@@ -10,7 +10,7 @@ use crate::net::Host;
 use crate::policy::Reason;
 
 /// Maximum number of interim responses to one request (RFC 9110, section 15.2).
-const MAX_INTERIM: u32 = 100;
+pub(super) const MAX_INTERIM: u32 = 100;
 
 /// Counts the interim responses to a request, which a destination could send without end.
 pub(super) struct Interim(Arc<(AtomicU32, Notify)>);

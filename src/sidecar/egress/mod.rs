@@ -75,6 +75,8 @@ pub fn tcp_port(index: usize) -> u16 {
 #[cfg(test)]
 mod after_connect_tests;
 #[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
 mod patience_tests;
 #[cfg(test)]
 mod tests;

@@ -208,6 +208,35 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn services_and_their_answers_are_bounded() {
+        use http_body_util::BodyExt;
+        let (registries, has) = (Registries::default(), |_: &Host, _| true);
+        let challenge = |number: usize| {
+            let value = format!("Bearer realm=\"https://auth{number}.example.com/token\",service=\"a\"");
+            let headers = [(header::WWW_AUTHENTICATE, HeaderValue::from_str(&value).unwrap())].into_iter().collect();
+            registries.note_challenge(&intent("registry.example.com", "/v2/"), StatusCode::UNAUTHORIZED, &headers, has);
+        };
+        let is_known = |number: usize| registries.is_service(&intent(&format!("auth{number}.example.com"), "/token"));
+        (0..MAX_SERVICES).for_each(challenge);
+        assert!((0..MAX_SERVICES).all(is_known));
+        challenge(MAX_SERVICES);
+        assert!(!is_known(0) && (1..=MAX_SERVICES).all(is_known));
+        let registries = Arc::new(Registries::default());
+        for (token, length, expected) in [("fits", MAX_ANSWER, true), ("long", MAX_ANSWER + 1, false)] {
+            let json = format!("{{\"token\":\"{token}\",\"more\":\"\"}}");
+            let answer = json.replace("\"\"}", &format!("\"{}\"}}", "x".repeat(length - json.len())));
+            assert_eq!(answer.len(), length);
+            let frames = answer.into_bytes().chunks(10_000).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+            let frames = frames.into_iter().map(|data| Ok::<_, hyper::Error>(Frame::data(data)));
+            let inner = http_body_util::StreamBody::new(futures_util::stream::iter(frames));
+            let handing = Some((registries.clone(), vec!["one".to_owned()]));
+            let passed = Noted { inner, handing, answer: Vec::new() }.collect().await.unwrap().to_bytes();
+            assert_eq!(passed.len(), length, "it passes in any case");
+            assert_eq!(registries.handed_out("one", token), expected, "{token}");
+        }
+    }
+
     #[test]
     fn a_token_belongs_to_its_credential_and_the_oldest_are_forgotten() {
         let registries = Registries::default();

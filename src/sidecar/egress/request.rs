@@ -10,13 +10,10 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Request, Version, http};
 
 use super::drain::RequestBody;
+use super::strict::{MAX_HEADERS, TOO_MANY};
 use crate::net::Host;
 use crate::policy::Reason;
 
-/// Maximum size of a request head, in bytes.
-pub(super) const MAX_HEAD: usize = 64 << 10;
-/// Maximum number of headers of a request, and of a response.
-pub(super) const MAX_HEADERS: usize = 512;
 /// Maximum length of a host that is repeated in a message, in bytes: a name and a port.
 const MAX_TOLD: usize = 260;
 /// The time limit for a request head.
@@ -30,6 +27,10 @@ const OVERRIDES: [&str; 5] =
 pub(super) fn check(request: &Request<RequestBody>) -> Result<(), Reason> {
     if request.headers().contains_key(header::UPGRADE) && !is_handshake(request) {
         return Err(Reason::BadRequest("of protocol upgrades only WebSockets are forwarded, without a body"));
+    }
+    // Over HTTP/1.1 they are counted before they are parsed.
+    if request.headers().len() > MAX_HEADERS {
+        return Err(Reason::BadRequest(TOO_MANY));
     }
     if OVERRIDES.iter().any(|name| request.headers().contains_key(*name)) {
         return Err(Reason::BadRequest("headers that override the method or the path are not forwarded"));

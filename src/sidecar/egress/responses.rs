@@ -210,3 +210,88 @@ impl<C> hyper::body::Body for Tracked<C> {
         lock(&self.0.held).answer.as_ref().map(|(body, _)| body.size_hint()).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use http_body_util::StreamBody;
+    use tokio::sync::Semaphore;
+    use tokio::time::advance;
+
+    use super::super::capacity::TIMEOUTS;
+    use super::*;
+    use crate::net::Host;
+    use crate::policy::Form;
+
+    const STEP: Duration = Duration::from_millis(1);
+
+    /// Responses of hosts, by their numbers, one after the other: each with one piece that was read, and another one.
+    async fn unread(responses: &Responses<usize>, hosts: impl Iterator<Item = usize>) -> Vec<Body> {
+        let permits = Arc::new(Semaphore::new(1024));
+        let mut bodies = Vec::new();
+        for (number, host) in hosts.enumerate() {
+            let host = Host::parse(&format!("h{host}.example.com")).unwrap();
+            let intent = Intent { form: Form::Inside, method: "GET".into(), host, port: 443, path: Some("/".into()) };
+            let pieces = futures_util::stream::repeat_with(|| Ok::<_, BoxError>(Frame::data(Bytes::from_static(b"x"))));
+            let permit = permits.clone().try_acquire_owned().unwrap();
+            let body = Response::new(BodyExt::boxed(StreamBody::new(pieces)));
+            let mut body = responses.track(number, &Arc::new(intent), body, permit).into_body();
+            assert!(body.frame().now_or_never().unwrap().unwrap().is_ok());
+            bodies.push(body);
+            advance(STEP).await;
+        }
+        bodies
+    }
+
+    fn evicted(responses: &Responses<usize>) -> Vec<usize> {
+        let mut ended: Vec<usize> =
+            responses.evict_unread(TIMEOUTS.unread).into_iter().map(|(number, _)| number).collect();
+        ended.sort_unstable();
+        ended
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_so_many_responses_of_one_destination_stay_unread() {
+        let responses = Responses::default();
+        let waiting = responses.wait(WaitFor::Destination, || {});
+        let mut bodies = unread(&responses, std::iter::repeat_n(0, OF_ONE)).await;
+        advance(TIMEOUTS.unread).await;
+        assert_eq!(evicted(&responses), Vec::<usize>::new());
+        bodies.extend(unread(&responses, std::iter::once(0)).await);
+        advance(TIMEOUTS.unread.saturating_sub(2 * STEP)).await;
+        assert_eq!(evicted(&responses), Vec::<usize>::new(), "the last one is not unread for so long");
+        advance(STEP).await;
+        drop(waiting);
+        assert_eq!(evicted(&responses), Vec::<usize>::new(), "nobody waits");
+        let _waiting = responses.wait(WaitFor::Destination, || {});
+        assert_eq!(evicted(&responses), [0], "the oldest");
+        assert_eq!(evicted(&responses), Vec::<usize>::new());
+        let ended = bodies[0].frame().now_or_never().unwrap().unwrap().unwrap_err();
+        assert_eq!(ended.downcast_ref::<Reason>(), Some(&Reason::Unread));
+        assert!(bodies[1].frame().now_or_never().unwrap().unwrap().is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_so_many_responses_in_total_stay_unread() {
+        let responses = Responses::default();
+        let _waiting = responses.wait(WaitFor::Destination, || {});
+        let of_each = OF_ONE - 1;
+        let _bodies = unread(&responses, (0..OF_ALL).map(|number| number / of_each)).await;
+        advance(TIMEOUTS.unread).await;
+        assert_eq!(evicted(&responses), Vec::<usize>::new());
+        let _more = unread(&responses, [100, 101].into_iter()).await;
+        advance(TIMEOUTS.unread).await;
+        assert_eq!(evicted(&responses), [0, 1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_permit_they_are_unread_earlier() {
+        let responses = Responses::default();
+        let _waiting = responses.wait(WaitFor::RequestPermit, || {});
+        let _bodies = unread(&responses, std::iter::repeat_n(0, OF_ONE + 1)).await;
+        advance((TIMEOUTS.unread / 8).saturating_sub(2 * STEP)).await;
+        assert_eq!(evicted(&responses), Vec::<usize>::new());
+        advance(STEP).await;
+        assert_eq!(evicted(&responses), [0]);
+    }
+}

@@ -23,6 +23,11 @@ pub(super) fn agent_permits() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_CONNECTIONS))
 }
 
+/// The connection permits of one sidecar: the agent cannot use them up.
+fn sidecar_permits() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(SIDECAR_CONNECTIONS))
+}
+
 /// Serves requests to the proxy.
 pub(super) fn requests(listener: Listener, egress: Arc<Egress>, permits: Arc<Semaphore>) {
     listener.serve(permits, move |connection, permit| {
@@ -30,9 +35,9 @@ pub(super) fn requests(listener: Listener, egress: Arc<Egress>, permits: Arc<Sem
     });
 }
 
-/// Serves requests of a sidecar, which has permits of its own: the agent cannot use them up.
+/// Serves requests of a sidecar.
 pub(super) fn sidecar(listener: Listener, egress: Arc<Egress>) {
-    requests(listener, egress, Arc::new(Semaphore::new(SIDECAR_CONNECTIONS)));
+    requests(listener, egress, sidecar_permits());
 }
 
 /// Serves requests of the repeated proof.
@@ -52,4 +57,42 @@ pub(super) fn destination(listener: Listener, index: usize, egress: Arc<Egress>,
             tcp::serve(connection, index, &egress).await;
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::UnixStream;
+    use tokio::time::timeout;
+
+    use super::super::Config;
+    use super::super::tests::new_egress;
+    use super::*;
+    use crate::policy::{EgressSpec, EnforcedPolicy};
+
+    /// The agent's connections and those of a sidecar, each with as many as there may be but one.
+    #[tokio::test]
+    async fn promise_15_connections_beyond_the_limit_wait_for_another_to_end() {
+        let egress = new_egress(&Config::new("test", EnforcedPolicy::first(EgressSpec::default())));
+        for (permits, most) in [(agent_permits(), MAX_CONNECTIONS), (sidecar_permits(), SIDECAR_CONNECTIONS)] {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("socket");
+            let others = permits.clone().try_acquire_many_owned(u32::try_from(most - 1).unwrap()).unwrap();
+            requests(Listener::at(&path).unwrap(), egress.clone(), permits.clone());
+            let request = b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+            let mut first = UnixStream::connect(&path).await.unwrap();
+            first.write_all(request).await.unwrap();
+            assert_eq!(first.read_u8().await.unwrap(), b'H');
+            let mut second = UnixStream::connect(&path).await.unwrap();
+            second.write_all(request).await.unwrap();
+            assert!(
+                timeout(Duration::from_millis(50), second.read_u8()).await.is_err(),
+                "{most}: it is served as well"
+            );
+            drop(first);
+            assert_eq!(second.read_u8().await.unwrap(), b'H');
+            drop(others);
+            assert!(permits.available_permits() >= most - 2, "{most}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ use super::bodies::Body;
 use super::capacity::REQUESTS;
 use super::client::Client;
 use super::connect::{Connector, Ways};
-use super::request::MAX_HEADERS;
+use super::strict::MAX_HEADERS;
 use super::upstream_proxy::UpstreamProxy;
 use crate::credential::Credential;
 use crate::host;
@@ -35,7 +35,7 @@ const MAX_BUFFER: usize = 128 << 10;
 const STREAM_WINDOW: u32 = 256 << 10;
 const CONNECTION_WINDOW: u32 = REQUESTS * STREAM_WINDOW;
 /// Maximum size of the headers of a response in HTTP/2, in bytes.
-const MAX_HEADER_LIST: u32 = 128 << 10;
+pub(super) const MAX_HEADER_LIST: u32 = 128 << 10;
 
 /// The active configuration of one client.
 #[derive(Clone)]

@@ -2,7 +2,7 @@
 //! lenient than a security boundary may be. Nothing in them is changed but [what a query does not have](super::raw_query).
 //!
 //! Attacks that this stops: request smuggling, by anything that servers parse differently: two lengths, bare CR or LF,
-//! folded headers, chunk extensions, a body of CONNECT.
+//! folded headers, chunk extensions, a body of CONNECT; and heads without an end.
 
 use std::io;
 use std::pin::Pin;
@@ -19,8 +19,15 @@ use crate::sync::lock;
 
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4); what follows has its own framing.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Maximum length of a line, in bytes; the parser limits the whole head.
+/// Maximum size of a request head, in bytes.
+pub(super) const MAX_HEAD: usize = 64 << 10;
+/// Maximum length of any other line, in bytes.
 const MAX_LINE: usize = 64 << 10;
+/// Maximum number of headers of a request, and of a response.
+pub(super) const MAX_HEADERS: usize = 512;
+const TOO_LONG: &str = "a request's head is longer than 64 KiB";
+/// Also over HTTP/2.
+pub(super) const TOO_MANY: &str = "a request has more than 512 headers";
 
 /// A rejected connection.
 pub(super) struct Rejected<S> {
@@ -191,6 +198,9 @@ enum Position {
 /// The fields of a head so far.
 #[derive(Default)]
 struct Head {
+    /// Its size so far, in bytes, and the number of its headers.
+    size: usize,
+    headers: usize,
     length: Option<u64>,
     chunked: bool,
     /// `CONNECT`: a tunnel follows, or nothing, because a refusal ends the connection.
@@ -256,8 +266,12 @@ impl Checker {
     fn line<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], &'static str> {
         let end = memchr::memchr(b'\n', bytes);
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
-        if self.line.len() + part.len() > MAX_LINE {
-            return Err("a line is longer than 64 KiB");
+        let length = self.line.len() + part.len();
+        match self.position {
+            Position::RequestLine if length > MAX_HEAD => return Err(TOO_LONG),
+            Position::Header if self.head.size + length > MAX_HEAD => return Err(TOO_LONG),
+            _ if length > MAX_LINE => return Err("a line is longer than 64 KiB"),
+            _ => {}
         }
         if self.position == Position::RequestLine {
             let from = self.piece.saturating_sub(bytes.len());
@@ -288,6 +302,7 @@ impl Checker {
     /// Checks a complete line.
     fn take_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         self.unfolded(line)?;
+        let size = line.len();
         let line = line.strip_suffix(b"\r\n").ok_or("a line ends with LF alone")?;
         if memchr::memchr2(b'\r', 0, line).is_some() {
             return Err("a line holds CR or NUL");
@@ -297,11 +312,12 @@ impl Checker {
             (Position::RequestLine, line) => {
                 let raw: Vec<usize> = places(b"", line).collect();
                 let connects = request_line(&encoded(line, &raw))? == b"CONNECT";
-                self.head = Head { connects, ..Head::default() };
+                self.head = Head { size, connects, ..Head::default() };
                 Position::Header
             }
             (Position::Header, b"") => self.head.end()?,
             (Position::Header, line) => {
+                self.head.size += size;
                 self.head.header(line)?;
                 Position::Header
             }
@@ -364,6 +380,10 @@ fn split(line: &[u8]) -> Result<(&[u8], &[u8]), &'static str> {
 
 impl Head {
     fn header(&mut self, line: &[u8]) -> Result<(), &'static str> {
+        self.headers += 1;
+        if self.headers > MAX_HEADERS {
+            return Err(TOO_MANY);
+        }
         let (name, value) = split(line)?;
         if name.eq_ignore_ascii_case(b"content-length") {
             let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
@@ -522,6 +542,38 @@ mod tests {
         ] {
             let text = format!("{line}\r\n\r\n");
             assert_eq!(check(text.as_bytes(), 3).is_ok(), passes, "{line}");
+        }
+    }
+
+    #[test]
+    fn promise_15_a_head_has_bounds_of_its_size_and_its_headers() {
+        let many = |count: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(count));
+        let long = |size: usize, lines: usize| {
+            let head = format!("GET / HTTP/1.1\r\n{}", format!("a: {}\r\n", "b".repeat(1000)).repeat(lines));
+            format!("{head}x: {}\r\n\r\n", "y".repeat(size - head.len() - 7))
+        };
+        let target = |size: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(size - 18));
+        for (name, head, expected) in [
+            ("so many headers", many(MAX_HEADERS), Ok(())),
+            ("one more", many(MAX_HEADERS + 1), Err(TOO_MANY)),
+            ("so long", long(MAX_HEAD, 0), Ok(())),
+            ("so long in many lines", long(MAX_HEAD, 60), Ok(())),
+            ("a byte longer", long(MAX_HEAD + 1, 0), Err(TOO_LONG)),
+            ("a byte longer in many lines", long(MAX_HEAD + 1, 60), Err(TOO_LONG)),
+            ("a target so long", target(MAX_HEAD - 2), Ok(())),
+            ("a longer target", target(MAX_HEAD + 1), Err(TOO_LONG)),
+        ] {
+            for size in [1, 1000, head.len()] {
+                assert_eq!(check(head.as_bytes(), size), expected, "{name}, {size} at a time");
+                // Each request has these bounds, and not a connection.
+                let two = [head.as_bytes(), head.as_bytes()].concat();
+                assert_eq!(check(&two, size), expected, "{name} twice, {size} at a time");
+            }
+        }
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        for (length, passes) in [(MAX_LINE - 5, true), (MAX_LINE - 4, false)] {
+            let trailer = format!("{chunked}x: {}\r\n\r\n", "y".repeat(length));
+            assert_eq!(check(trailer.as_bytes(), trailer.len()).is_ok(), passes, "a trailer of {length}");
         }
     }
 

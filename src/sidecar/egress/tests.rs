@@ -22,7 +22,7 @@ use crate::sidecar::host_service::Channel;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An egress whose only reachable host is `upstream`, a listener of this test.
-fn egress(upstream: SocketAddr) -> Arc<Egress> {
+pub(super) fn egress(upstream: SocketAddr) -> Arc<Egress> {
     let allow = vec![AllowSpec::Host("allowed.bottler.invalid".into())];
     let sidecars = [("upstream".to_owned(), upstream.into())].into();
     let spec = EgressSpec { allow, ..EgressSpec::default() };
@@ -42,7 +42,7 @@ pub(super) fn new_egress_with(config: &Config, times: Timeouts) -> Arc<Egress> {
 }
 
 /// Sends bytes and reads until egress closes the connection.
-async fn ask(egress: &Arc<Egress>, request: &[u8]) -> String {
+pub(super) async fn ask(egress: &Arc<Egress>, request: &[u8]) -> String {
     let (mut near, far) = UnixStream::pair().unwrap();
     let served = crate::task::spawn(http::serve(Box::new(far), egress.clone(), ConnectionPermit::new(egress, None)));
     near.write_all(request).await.unwrap();
@@ -55,7 +55,7 @@ async fn ask(egress: &Arc<Egress>, request: &[u8]) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn status(answer: &str) -> &str {
+pub(super) fn status(answer: &str) -> &str {
     answer.split(' ').nth(1).unwrap_or("closed")
 }
 
@@ -304,7 +304,7 @@ async fn a_sidecar_is_registered_by_the_socket_of_its_pair_alone() {
 }
 
 /// A destination that keeps its connections open, and counts them.
-async fn keep_alive(listener: TcpListener, accepted: Arc<AtomicUsize>) {
+pub(super) async fn keep_alive(listener: TcpListener, accepted: Arc<AtomicUsize>) {
     while let Ok((mut stream, _)) = listener.accept().await {
         accepted.fetch_add(1, Ordering::Relaxed);
         crate::task::spawn(async move {

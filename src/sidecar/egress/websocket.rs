@@ -39,7 +39,7 @@ use crate::scan::{Carrier, DecodeError, Overlap, Scanner};
 use crate::sidecar::hop_by_hop::strip;
 
 /// Maximum size of a message, in bytes: it is scanned as a whole.
-const MAX_MESSAGE: usize = 16 << 20;
+pub(super) const MAX_MESSAGE: usize = 16 << 20;
 
 /// Buffer size towards the agent, in bytes.
 const BUFFER: usize = 16 << 10;

@@ -46,6 +46,17 @@ impl Channel {
         Self(watch::Sender::new(None))
     }
 
+    /// A channel to a holder that answers nothing.
+    #[cfg(test)]
+    pub(in crate::sidecar) fn silent() -> Self {
+        let (near, mut far) = UnixStream::pair().expect("there are descriptors");
+        let channel = Self::closed();
+        let opened = channel.clone();
+        crate::task::spawn(async move { opened.open(near).await });
+        crate::task::spawn(async move { tokio::io::copy(&mut far, &mut tokio::io::sink()).await });
+        channel
+    }
+
     /// Connects to a service.
     ///
     /// # Errors
