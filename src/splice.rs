@@ -1,5 +1,5 @@
 //! Relays bytes between two sockets. Once many have gone one way, the kernel moves them, and no byte is copied here
-//! (splice(2)): a tunnel carries nearly what a direct connection does, for a tenth of the processor time.
+//! (splice(2)): a tunnel costs about a third less of the processor, and no buffer.
 //!
 //! What it may not do: use the last descriptors of a process, hold more of a peer that does not read than one pipe, or lose
 //! bytes where the system cannot splice. gVisor's kernel can, but does not tell a waiting process that it may go on: there
