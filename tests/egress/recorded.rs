@@ -201,7 +201,10 @@ impl Recorded {
                     .headers()
                     .get("grpc-message")
                     .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-                let body = BodyExt::collect(answer.into_body()).await.map(|body| body.to_bytes()).unwrap_or_default();
+                let body = BodyExt::collect(answer.into_body())
+                    .await
+                    .map(http_body_util::Collected::to_bytes)
+                    .unwrap_or_default();
                 format!("{status}\n{}\n{}", said.unwrap_or_default(), String::from_utf8_lossy(&body))
             }
         };
