@@ -53,7 +53,7 @@ fn promise_10_a_secret_is_refused_wherever_it_is_and_nothing_is_sent() {
     let files: [(&str, Vec<u8>, &str); 6] = [
         ("src/config.py", second.into(), "a secret (github-token:"),
         ("known", format!("x{SECRET}x").into(), "a secret (known-secret) in known line 1"),
-        ("wide.txt", wide, "in wide.txt, commit"),
+        ("wide.txt", wide, "in wide.txt line 1, commit"),
         (SECRET, b"x".to_vec(), "in a file name in the root folder"),
         ("big.json", format!("{first}{{\"a\": [\"correct-horse-\", \"battery-staple\"]}}").into(), "known-secret"),
         (".gitattributes", format!("* x={SECRET}\n").into(), "known-secret"),

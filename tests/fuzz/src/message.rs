@@ -179,8 +179,9 @@ impl Message {
         !self.outer.contains(&Outer::Gzip)
             && first
             && others.clone().all(|(at, _)| opens(self.outer.get(at + 1)))
-            // Only Latin letters are read in it.
-            && (others.count() == 0 || self.secret.is_ascii())
+            // Only Latin letters are read in it; and a plus beside an encoding is one of its digits, so that another beginning
+            // is seen than that of wide text.
+            && (others.count() == 0 || self.secret.is_ascii() && !self.outer.contains(&Outer::Form))
     }
 }
 
