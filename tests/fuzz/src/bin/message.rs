@@ -27,12 +27,10 @@ enum Carrier {
     Cookie,
     Grpc { compressed: bool },
     Messages,
-    JsonMessages,
-    Events,
     Windows,
 }
 
-const CARRIERS: [Carrier; 17] = [
+const CARRIERS: [Carrier; 15] = [
     Carrier::Text,
     Carrier::Gzip,
     Carrier::Json,
@@ -47,8 +45,6 @@ const CARRIERS: [Carrier; 17] = [
     Carrier::Grpc { compressed: false },
     Carrier::Grpc { compressed: true },
     Carrier::Messages,
-    Carrier::JsonMessages,
-    Carrier::Events,
     Carrier::Windows,
 ];
 
@@ -80,9 +76,7 @@ fn run(u: &mut Unstructured<'_>) -> Result<Corpus> {
     // are joined as they are written.
     let is_form = |text: &str| {
         let written = String::from_utf8_lossy(&message.form.write(text)).into_owned();
-        !matches!(carrier, Carrier::Json | Carrier::JsonMessages | Carrier::Events)
-            || message.form == Form::Plain
-            || json(&written) == written.as_bytes()
+        carrier != Carrier::Json || message.form == Form::Plain || json(&written) == written.as_bytes()
     };
     let cut = message.outer.is_empty() && message.is_text() && is_form(&message.secret);
     let cuts = if cut { &cuts[..] } else { &[] };
@@ -135,19 +129,6 @@ fn send(carrier: Carrier, scanner: &Scanner, message: &Message, secret: &str, be
             let strings: Vec<String> = all.iter().map(|piece| format!("\"{}\"", lossy(&json(&lossy(piece))))).collect();
             let text = format!("{{\"e\": {}, \"a\": [{}]}}", serde_json::json!(beside), strings.join(", "));
             body(scanner, "application/json", &[], text.into_bytes())
-        }
-        Carrier::JsonMessages | Carrier::Events => {
-            let delta = |piece: &Vec<u8>| {
-                let text = lossy(&json(&lossy(piece)));
-                format!("{{\"e\": {}, \"d\": \"{text}\"}}", serde_json::json!(beside))
-            };
-            if carrier == Carrier::Events {
-                let events: String = all.iter().map(|piece| format!("data: {}\n\n", delta(piece))).collect();
-                return body(scanner, "text/event-stream", &[], events.into_bytes());
-            }
-            let mut overlap = Overlap::messages();
-            let found = all.iter().any(|piece| overlap.scan(scanner, delta(piece).as_bytes()).is_some());
-            if found { Sent::Refused } else { Sent::Whole }
         }
         Carrier::Pairs => {
             let pairs: Vec<String> = all
