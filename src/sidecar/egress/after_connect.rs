@@ -206,9 +206,10 @@ async fn relay_upgraded(client: Upgraded, first: Bytes, upstream: &mut Connectio
     let read = first.len() as u64;
     let client = match client.downcast::<TokioIo<Strict<Connection>>>() {
         Ok(parts) => {
+            let (rest, mut client) = parts.io.into_inner().into_parts();
             upstream.write_all(&parts.read_buf).await?;
-            let read = read + parts.read_buf.len() as u64;
-            let mut client = parts.io.into_inner().into_inner();
+            upstream.write_all(&rest).await?;
+            let read = read + (parts.read_buf.len() + rest.len()) as u64;
             let (sent, received) = match ((*client).socket(), (**upstream).socket()) {
                 (Some(client), Some(upstream)) => splice::relay(client, upstream).await?,
                 _ => copy(&mut client, upstream).await?,

@@ -5,6 +5,8 @@
 //! Attacks that this stops: a query that the scanner reads and the destination reads otherwise. Only what follows the first `?`
 //! of the line is encoded, where no method, host or path is; each byte becomes its own escape, and nothing else changes.
 
+use std::borrow::Cow;
+
 /// The escape of a byte that a query does not have.
 pub(super) fn escape(byte: u8) -> Option<&'static [u8]> {
     match byte {
@@ -23,7 +25,10 @@ pub(super) fn places<'a>(before: &[u8], piece: &'a [u8]) -> impl Iterator<Item =
 }
 
 /// The text with the bytes at these places encoded.
-pub(super) fn encoded(text: &[u8], places: &[usize]) -> Vec<u8> {
+pub(super) fn encoded<'a>(text: &'a [u8], places: &[usize]) -> Cow<'a, [u8]> {
+    if places.is_empty() {
+        return text.into();
+    }
     let mut all = Vec::with_capacity(text.len() + 2 * places.len());
     let mut from = 0;
     for &at in places {
@@ -32,7 +37,7 @@ pub(super) fn encoded(text: &[u8], places: &[usize]) -> Vec<u8> {
         from = at + 1;
     }
     all.extend_from_slice(&text[from..]);
-    all
+    all.into()
 }
 
 #[cfg(test)]
@@ -50,7 +55,9 @@ mod tests {
         ] {
             for cut in 0..=line.len() {
                 let (before, piece) = line.as_bytes().split_at(cut);
-                let encode = |before: &[u8], piece: &[u8]| encoded(piece, &places(before, piece).collect::<Vec<_>>());
+                let encode = |before: &[u8], piece: &[u8]| {
+                    encoded(piece, &places(before, piece).collect::<Vec<_>>()).into_owned()
+                };
                 let whole = [encode(b"", before), encode(before, piece)].concat();
                 assert_eq!(String::from_utf8_lossy(&whole), expected, "{cut}");
             }

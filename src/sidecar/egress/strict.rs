@@ -78,9 +78,10 @@ impl<S> Strict<S> {
         (Self { inner: Some(inner), check, rest, why: None, unanswered: false, refused: slot }, refused, granted)
     }
 
-    /// The connection, whose further input is not checked.
-    pub(super) fn into_inner(mut self) -> S {
-        self.inner.take().expect("it is taken when this is dropped")
+    /// What was checked and not read yet, and the connection, whose further input is not checked.
+    pub(super) fn into_parts(mut self) -> (Vec<u8>, S) {
+        let inner = self.inner.take().expect("it is taken when this is dropped");
+        (std::mem::take(&mut self.rest), inner)
     }
 
     fn inner(&mut self) -> Pin<&mut S>
@@ -124,7 +125,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Strict<S> {
             buffer.set_filled(before);
             (self.why, self.unanswered) = (Some(why), unanswered);
         } else if !self.check.raw.is_empty() {
-            self.rest = encoded(&buffer.filled()[before..], &self.check.raw);
+            self.rest = encoded(&buffer.filled()[before..], &self.check.raw).into_owned();
             buffer.set_filled(before);
             self.drain(buffer);
         }
@@ -543,6 +544,17 @@ mod tests {
             let text = format!("{line}\r\n\r\n");
             assert_eq!(check(text.as_bytes(), 3).is_ok(), passes, "{line}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_was_encoded_and_not_read_yet_is_not_lost_with_the_check() {
+        use tokio::io::AsyncReadExt;
+        let sent = b"GET /?\"a\" HTTP/1.1\r\n\r\n";
+        let (mut strict, ..) = Strict::new(&sent[..], false);
+        let mut read = [0; 7];
+        strict.read_exact(&mut read).await.unwrap();
+        let (rest, inner) = strict.into_parts();
+        assert_eq!(([&read[..], &rest].concat(), inner), (b"GET /?%22".to_vec(), &sent[7..]));
     }
 
     #[test]
