@@ -345,9 +345,9 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
             let _ = if is_folder { std::fs::remove_dir_all(entry.path()) } else { std::fs::remove_file(entry.path()) };
         }
     }
-    let aside = aside(path)?;
-    let moved = std::fs::rename(path, &aside).and_then(|()| std::fs::remove_dir_all(aside));
-    match moved {
+    // Under another name first, if there is room for one: a full disk keeps nothing from being removed.
+    let moved = aside(path).and_then(|aside| std::fs::rename(path, &aside).map(|()| aside));
+    match std::fs::remove_dir_all(moved.as_deref().unwrap_or(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
