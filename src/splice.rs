@@ -26,8 +26,8 @@ const PIPE: i32 = 256 << 10;
 /// File descriptors that pipes leave free.
 const SPARE_DESCRIPTORS: u64 = 128;
 
-/// What gVisor calls itself in `/proc/version`.
-const GVISOR: &str = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016";
+/// The kernel version that gVisor reports in `/proc/version` (gVisor, `pkg/sentry/syscalls/linux`).
+pub(crate) const GVISOR: &str = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016";
 /// Whether bytes are spliced here.
 static SPLICES: LazyLock<bool> =
     LazyLock::new(|| !std::fs::read_to_string("/proc/version").is_ok_and(|version| version.contains(GVISOR)));
@@ -76,18 +76,13 @@ pub(crate) async fn relay(near: &dyn Socket, far: &dyn Socket) -> io::Result<(u6
 
 /// Relays until the end of the input, which it passes on.
 async fn one_way(from: &dyn Socket, to: &dyn Socket) -> io::Result<u64> {
-    let (copied, ended) = copy(from, to, COPIED).await?;
-    let mut carried = copied;
+    let (mut carried, mut ended) = copy(from, to, COPIED).await?;
+    if !ended && let Some(pipe) = Pipe::new() {
+        let (spliced, is_end) = pipe.relay(from, to).await?;
+        (carried, ended) = (carried + spliced, is_end);
+    }
     if !ended {
-        let mut whole = false;
-        if let Some(pipe) = Pipe::new() {
-            let (spliced, ended) = pipe.relay(from, to).await?;
-            carried += spliced;
-            whole = ended;
-        }
-        if !whole {
-            carried += copy(from, to, u64::MAX).await?.0;
-        }
+        carried += copy(from, to, u64::MAX).await?.0;
     }
     // A peer that is gone already needs no end.
     let _ = shutdown(to.descriptor().as_raw_fd(), Shutdown::Write);
@@ -118,7 +113,8 @@ async fn write_all(to: &dyn Socket, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Repeats a call that does not wait, until it need not.
+/// Repeats a call that does not wait, until it need not. It waits for readiness only where the call would: gVisor sends no second
+/// event for an end that arrived together with data.
 async fn when_ready(
     socket: &dyn Socket,
     interest: Interest,

@@ -7,9 +7,7 @@ use nix::libc;
 
 use super::ProbeResult;
 use crate::engine::Resources;
-
-/// The kernel version that gVisor reports (gVisor, `pkg/sentry/syscalls/linux`).
-const GVISOR: &str = "Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016";
+use crate::splice::GVISOR;
 
 /// Socket families and types that no bottle may open.
 pub(super) fn sockets() -> Vec<ProbeResult> {

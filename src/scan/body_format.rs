@@ -9,7 +9,7 @@ use super::decode::decode;
 use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
 use super::finding::Finding;
 use super::grpc::{GrpcMessages, web_text};
-use super::joined_values::{JoinedValues, values};
+use super::joined_values::{JoinedValues, MAX_TOGETHER, values};
 use super::multipart::{boundary, parts};
 use super::scanner::{Look, Scanner};
 use super::signed_form::signer;
@@ -17,8 +17,6 @@ use super::{aws_chunked, inner, wide};
 
 /// Longer parts of a form are not joined with others, in bytes.
 const MAX_PIECE: usize = 64 << 10;
-/// JSON strings are joined and searched in blocks of this size, in bytes.
-const MAX_TOGETHER: usize = 64 << 10;
 
 /// Content types of JSON texts one after the other (ndjson.org, jsonlines.org, RFC 7464).
 const LINES: [&str; 6] = [

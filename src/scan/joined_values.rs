@@ -16,7 +16,7 @@ const MAX_NAMES: usize = 32;
 /// Longer names are not told apart, in bytes.
 const MAX_NAME: usize = 64;
 /// Strings are joined and searched in blocks of this size, in bytes.
-const MAX_TOGETHER: usize = 64 << 10;
+pub(super) const MAX_TOGETHER: usize = 64 << 10;
 
 /// What was joined so far: the ends of all strings, and of those of each name.
 #[derive(Clone, Default)]
