@@ -173,6 +173,9 @@ pub struct VolumeSpec {
     /// Whose it is, by numbers, where that is known: Docker takes what its first writer's image says, Podman what is said here,
     /// or else whoever mounts it first.
     pub owner: Option<(u32, u32)>,
+    /// Whether it may be kept when its bottle has ended. One that may is on the disk before it is used; of another, nothing has to
+    /// be left when this machine starts again.
+    pub may_be_kept: bool,
     /// Its labels.
     pub identity: Identity,
 }

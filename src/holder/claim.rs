@@ -1,10 +1,8 @@
 //! What a bottle owns on this host: its directory, its record, its lock, and the reaper that watches over it.
 
+use crate::host::{replace, replace_in_memory};
 use crate::plan::LaunchPlan;
-use crate::session::{Class, Failure, Record, SessionDir, StateDir, UndoRow, reaper};
-
-/// The name of the plan's file in a bottle's directory.
-pub const PLAN_FILE: &str = "plan.json";
+use crate::session::{Class, Failure, PLAN_FILE, Record, SessionDir, StateDir, UndoRow, reaper};
 
 pub(super) struct Claim {
     pub(super) dir: SessionDir,
@@ -27,24 +25,31 @@ impl Claim {
             Failure::new(Class::Name, format!("launch {id}: {why}"))
                 .hint("choose another --name, or see `bottler ps --all`")
         })?;
-        dir.write_record(&record).map_err(internal)?;
-        match reaper::start(state, &dir, &record) {
-            Ok(switch) => Ok(Self { dir, switch }),
-            Err(error) => {
-                // Files of an earlier launch must not be removed.
-                if !dir.reused {
-                    let _ = dir.remove();
+        // Before anything else is written, so that a holder that is killed leaves nothing to find.
+        let failed = match reaper::start(state, &dir, &record) {
+            Ok(switch) => match dir.write_record(&record) {
+                Ok(()) => return Ok(Self { dir, switch }),
+                Err(error) => {
+                    switch.disarm();
+                    internal(error)
                 }
-                Err(Failure::new(Class::Internal, format!("start the reaper: {error}")))
-            }
+            },
+            Err(error) => Failure::new(Class::Internal, format!("start the reaper: {error}")),
+        };
+        // Files of an earlier launch must not be removed.
+        if !dir.reused {
+            let _ = dir.remove();
         }
+        Err(failed)
     }
 
-    /// Writes the bottle's plan, which `exec`, `inspect` and `diff` read.
+    /// Writes the bottle's plan, which `exec`, `inspect` and `diff` read. A new one is on the disk before the agent's release, and no
+    /// launch waits for it earlier; one of a kept bottle is not lost for another.
     pub(super) fn write_plan(&self, plan: &LaunchPlan) -> Result<(), Failure> {
         let written = serde_json::to_vec(plan).map_err(std::io::Error::other);
+        let write = if self.dir.reused { replace } else { replace_in_memory };
         written
-            .and_then(|plan| crate::host::replace(&self.dir.path.join(PLAN_FILE), &plan))
+            .and_then(|plan| write(&self.dir.path.join(PLAN_FILE), &plan))
             .map_err(|error| Failure::new(Class::Internal, format!("write the plan of {}: {error}", plan.bottle)))
     }
 

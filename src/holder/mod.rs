@@ -31,7 +31,6 @@ use tokio::net::UnixStream;
 
 pub use ask::{approve_push, ask_policy, ask_requests, ask_to_build, renew_credentials, restart_sidecar, served_in};
 pub use cancel::Cancel;
-pub use claim::PLAN_FILE;
 pub use draft::{Draft, Drafts};
 pub use hub::reach;
 pub use launch::{LaunchOutcome, carry_out, unwind_all};

@@ -64,6 +64,22 @@ pub fn replace_in_memory(path: &Path, content: &[u8]) -> io::Result<()> {
     written
 }
 
+/// Has the disk keep files of a folder that [`replace_in_memory`] wrote. Those that are not there are left out.
+///
+/// # Errors
+/// The disk refuses one of them.
+pub fn keep_on_disk(folder: &Path, names: &[&str]) -> io::Result<()> {
+    for name in names {
+        match File::open(folder.join(name)) {
+            Ok(file) => file.sync_all()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    synchronise(folder);
+    Ok(())
+}
+
 /// Removes from a folder what processes that have ended between the two steps of [`replace`] left there. `ending`: a process
 /// that counts as ended, although the kernel may not have finished with it.
 pub fn sweep_unfinished(folder: &Path, ending: Option<u32>) {

@@ -8,13 +8,15 @@ use super::bottle::Bottle;
 use super::event::Event;
 use super::handle::Sidecar;
 use super::proof::prove::{self, targets};
+use super::sidecar::POLICY_FILE;
 use super::sidecar::secrets::tell_secrets;
 use super::supervise::publish;
+use crate::host;
 use crate::init;
 use crate::layout::agent::DEFAULT_HOME;
 use crate::layout::{cred_proxy, git_gate, supervise};
 use crate::probe;
-use crate::session::{Class, Failure, kept_workspace};
+use crate::session::{Class, Failure, PLAN_FILE, kept_workspace};
 use crate::sidecar;
 use crate::sync::lock;
 
@@ -34,7 +36,9 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         bottle.events.tell(Event::SidecarsUp);
         bottle.session.effects.settle().await?;
         let channel = agent.channel.get().await?;
-        prove::before_release(bottle, agent, &channel).await?;
+        let (kept, proved) = tokio::join!(keep_on_disk(bottle), prove::before_release(bottle, agent, &channel));
+        proved?;
+        kept?;
         tell_secrets(bottle).await?;
         publish(bottle).await?;
         bottle.progress.wait_attached().await;
@@ -77,6 +81,16 @@ pub async fn release(bottle: &Arc<Bottle>, agent: &Agent) -> Result<(), Failure>
         }
     };
     agent.released.get_or_try_init(|| work).await.copied()
+}
+
+/// Has the disk keep what was written of this bottle so far.
+async fn keep_on_disk(bottle: &Bottle) -> Result<(), Failure> {
+    let Some(directory) = bottle.host.staging.clone() else { return Ok(()) };
+    let path = directory.display().to_string();
+    let kept = crate::task::blocking(move || host::keep_on_disk(&directory, &[PLAN_FILE, POLICY_FILE])).await;
+    kept.map_err(std::io::Error::other)
+        .flatten()
+        .map_err(|error| Failure::new(Class::Internal, format!("write the files in {path} to the disk: {error}")))
 }
 
 /// Refuses a recipe that leaves routes or repositories of the plan without a sidecar that serves them.

@@ -53,7 +53,8 @@ pub fn volume_create(
     let (identity, life) = bottle.begin(Kind::Volume, &options.name, &name, at)?;
     let context = bottle.clone();
     let created = bottle.effect(format!("volume {}", options.name), at, async move {
-        context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner: None, identity }).await?;
+        let spec = VolumeSpec { name: name.clone(), owner: None, may_be_kept: false, identity };
+        context.session.engine.volume_create(&spec).await?;
         Ok(name)
     });
     Ok(Arc::new(Volume { name: options.name.clone(), life, created }))

@@ -29,6 +29,8 @@ const ASIDE_NAME: usize = 12;
 const LEFT: Duration = Duration::from_mins(1);
 /// The file with the bottle's record.
 const RECORD: &str = "bottle.json";
+/// The file with the bottle's plan.
+pub const PLAN_FILE: &str = "plan.json";
 /// The byte that the holder and its reaper lock: the bottle is running.
 const LIFE: ByteRange = ByteRange { start: 0, length: 1 };
 /// The byte that readers of a kept workspace share.

@@ -201,7 +201,8 @@ mod tests {
         let session = Session::new("dead-1", &state.owner, engine.clone());
         for (name, subnet) in [("workspace", "10.213.0.0/24"), ("home", "10.213.1.0/24"), ("cache", "10.213.2.0/24")] {
             let identity = session.identity(crate::engine::labels::Kind::Volume);
-            let volume = crate::engine::VolumeSpec { name: format!("dead-1-{name}"), owner: None, identity };
+            let volume =
+                crate::engine::VolumeSpec { name: format!("dead-1-{name}"), owner: None, may_be_kept: false, identity };
             engine.volume_create(&volume).await.unwrap();
             let network = crate::engine::NetworkSpec {
                 name: volume.name.clone(),
@@ -252,7 +253,7 @@ mod tests {
         let dir = die(&before, "dead-1");
         let session = Session::new("dead-1", &before.owner, engine.clone());
         let identity = session.identity(crate::engine::labels::Kind::Volume);
-        let volume = crate::engine::VolumeSpec { name: "dead-1-x".into(), owner: None, identity };
+        let volume = crate::engine::VolumeSpec { name: "dead-1-x".into(), owner: None, may_be_kept: false, identity };
         engine.volume_create(&volume).await.unwrap();
         drop(dir);
         // An earlier version would have created another id.

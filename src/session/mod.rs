@@ -28,7 +28,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use bottle_image::{BottleImages, BuiltImage};
 pub use condition::Condition;
-pub use dir::{Argument, GrantsKey, Invocation, Record, SessionDir, StateDir, UnknownEntry, new_id, valid_name};
+pub use dir::{
+    Argument, GrantsKey, Invocation, PLAN_FILE, Record, SessionDir, StateDir, UnknownEntry, new_id, valid_name,
+};
 pub use effect::{Effects, Pending};
 pub use failure::{Class, Failure, ScriptLocation};
 pub use kept_workspace::KeptWorkspace;

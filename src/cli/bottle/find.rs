@@ -8,9 +8,9 @@ use crate::cli::open::{find_engine, state};
 use crate::engine::choice::connect;
 use crate::engine::labels::Kind;
 use crate::engine::{Engine, Filter, Object};
-use crate::holder::{PLAN_FILE, reach};
+use crate::holder::reach;
 use crate::plan::LaunchPlan;
-use crate::session::{Class, Failure, Record, StateDir, exit_record};
+use crate::session::{Class, Failure, PLAN_FILE, Record, StateDir, exit_record};
 
 /// A bottle of this user, running or not.
 pub(in crate::cli) struct FoundBottle {

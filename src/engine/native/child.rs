@@ -30,7 +30,9 @@ pub const ENTER: &str = "container-enter";
 
 /// What the shim says to let the command start.
 pub(super) const GO: u8 = b'g';
-/// What the first process says when its container is ready.
+/// What the first process says when others can join its network.
+pub(super) const NETWORK: u8 = b'n';
+/// What it says when its container is ready.
 pub(super) const READY: u8 = b'r';
 
 /// What the shim tells both, in a file of the container's folder.
@@ -97,6 +99,7 @@ fn first(shim: &mut UnixStream, copying: bool) -> anyhow::Result<std::convert::I
     for (source, mask) in addresses {
         sys::add_addresses(source, mask).with_context(|| format!("add address {source}"))?;
     }
+    shim.write_all(&[NETWORK]).context("say that the network is there")?;
     if !plan.hostname.is_empty() {
         nix::unistd::sethostname(&plan.hostname).context("set the host name")?;
     }

@@ -4,20 +4,16 @@ use std::io::ErrorKind as Io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-
-use tokio::io::AsyncReadExt;
-use tokio::process::{Child, ChildStdin};
 
 use super::answer::{broken, failure};
 use super::child::{self, SETUP, Setup};
 use super::image::{self, Account};
 use super::plan::{self, Mapping, Plan};
+use super::shims::{self, Running};
 use super::store::{self, NetworkRecord, Record, discard, is_name, remove_tree};
-use super::{CREATE, NativeEngine, PAUSE, PAUSES, cgroup, filter, protocol, shim};
+use super::{NativeEngine, PAUSE, PAUSES, cgroup, filter, protocol, shim};
 use crate::engine::{ContainerSpec, ErrorKind, Result, VolumeMount};
 use crate::host::make_private;
-use crate::sync::lock;
 
 /// What a refusal for want of bounds ends with.
 const BEST_EFFORT: &str = "; or accept a bottle without them: `bounds: best-effort` in the manifest";
@@ -30,11 +26,14 @@ impl NativeEngine {
             return Ok(());
         }
         let _turn = self.creating.lock().await;
+        let mut setup: Setup = store::read(&folder.join(SETUP)).map_err(broken(operation, id))?;
+        if setup.plan.beside.is_none() {
+            setup.beside = match setup.plan.networks.first().and_then(|network| self.on_network(network)) {
+                Some(other) => self.shims.first_process(&other, &self.store.container(&other)).await.ok(),
+                None => None,
+            };
+        }
         let fresh = || -> std::io::Result<()> {
-            let mut setup: Setup = store::read(&folder.join(SETUP))?;
-            if setup.plan.beside.is_none() {
-                setup.beside = setup.plan.networks.first().and_then(|network| self.on_network(network));
-            }
             store::note(&folder.join(SETUP), &setup)?;
             for file in [protocol::SOCKET, shim::FIRST_PROCESS, shim::END] {
                 std::fs::remove_file(folder.join(file)).or_else(|error| match error.kind() {
@@ -47,20 +46,20 @@ impl NativeEngine {
             make_layers(&folder)
         };
         fresh().map_err(broken(operation, id))?;
-        self.start_shim(id, &folder).await.map_err(|why| failure(operation, id, ErrorKind::Other, why))
+        let started = self.start_shim(&folder, &[]).await;
+        let Running { lifeline, .. } = started.map_err(|why| failure(operation, id, ErrorKind::Other, why))?;
+        self.shims.keep(id, lifeline);
+        Ok(())
     }
 
-    /// The first process of a container that is on a network.
-    fn on_network(&self, network: &str) -> Option<i32> {
+    /// A container that is on a network.
+    fn on_network(&self, network: &str) -> Option<String> {
         let mut on = self.store.containers().into_iter().filter(|name| {
             let record: std::io::Result<Record> = store::read(&self.store.container(name).join("record.json"));
             record.is_ok_and(|record| record.plan.networks.first().is_some_and(|first| first == network))
         });
-        on.find_map(|name| {
-            let first = self.first_process(&name).ok()?;
-            // Without a shim, the number may be another process' by now.
-            is_served(&self.store.container(&name)).then_some(first)
-        })
+        // Without a shim, the number of its first process may be another's by now.
+        on.find(|name| self.shims.has(name) || is_served(&self.store.container(name)))
     }
 
     /// The source of connections on a network, and its range's mask. The one address of a range that is assigned is egress', so
@@ -68,12 +67,6 @@ impl NativeEngine {
     fn addresses(&self, network: &str) -> std::io::Result<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {
         let NetworkRecord { subnet, .. } = store::read(&self.store.network(network))?;
         Ok(((u32::from(subnet.network()) + 2).into(), subnet.netmask()))
-    }
-
-    fn first_process(&self, container: &str) -> Result<i32> {
-        let operation = "join the network of";
-        let none = || failure(operation, container, ErrorKind::NotFound, "it does not run");
-        store::read(&self.container(operation, container)?.join(shim::FIRST_PROCESS)).map_err(|_| none())
     }
 
     pub(super) async fn create(&self, spec: &ContainerSpec) -> Result<String> {
@@ -103,25 +96,42 @@ impl NativeEngine {
             self.settle_volume(mount, &image.join("files"), &config, mapping).map_err(broken(operation, &spec.name))?;
         }
         let filters = filter::programs(&self.root).map_err(|error| refused(format!("{error:#}")))?;
+        let executable = self.executable().map_err(|error| refused(format!("copy this executable: {error}")))?;
         // Two that are created at the same moment must find each other.
         let _turn = if plan.networks.is_empty() { None } else { Some(self.creating.lock().await) };
         let beside = match &spec.beside {
-            Some(other) => Some(self.first_process(other)?),
+            Some(other) => Some(other.clone()),
             None => plan.networks.first().and_then(|network| self.on_network(network)),
         };
         let addresses = plan.networks.iter().map(|network| self.addresses(network)).collect::<std::io::Result<_>>();
         let addresses = addresses.map_err(broken(operation, &spec.name))?;
-        let setup = Setup { plan, groups, filters, beside, addresses };
+        let mut setup = Setup { plan, groups, filters, beside: None, addresses };
         let record = Record { labels: spec.identity.to_labels(), plan: setup.plan.clone() };
         let folder = self.store.container(&spec.name);
-        let filled = self.store.create(&folder, |new| fill(new, &setup, &record));
+        let filled = self.store.create(&folder, |new| fill(new, &setup.plan, &record));
         filled.map_err(broken(operation, &spec.name))?;
-        if let Err(why) = self.start_shim(&spec.name, &folder).await {
-            let _ = self.clear(&spec.name, folder).await;
-            let more = if why.starts_with(cgroup::REFUSED) { BEST_EFFORT } else { "" };
-            return Err(refused(format!("{why}{more}")));
-        }
+        let command = shims::command(executable, &folder, &[]);
+        let (shims, store, file) = (self.shims.clone(), self.store.clone(), folder.join(SETUP));
+        let groups = setup.groups.clone();
+        let complete = async move {
+            if let Some(other) = beside {
+                let joined = shims.first_process(&other, &store.container(&other)).await;
+                setup.beside = Some(joined.map_err(|why| format!("join the network of {other}: {why}"))?);
+            }
+            store::note(&file, &setup).map_err(|error| format!("write {}: {error}", file.display()))
+        };
+        self.shims.start(&spec.name, complete, command, || async move {
+            let _ = clear(&groups, folder).await;
+        });
         Ok(spec.name.clone())
+    }
+
+    /// Waits until a container's shim is ready.
+    pub(super) async fn settle(&self, id: &str) -> Result<()> {
+        self.shims.settled(id).await.map_err(|why| {
+            let more = if why.starts_with(cgroup::REFUSED) { BEST_EFFORT } else { "" };
+            failure("create container", id, ErrorKind::Other, format!("{why}{more}"))
+        })
     }
 
     /// A copy of this executable that no user edits, for holders, shims and first processes to start from.
@@ -197,49 +207,28 @@ impl NativeEngine {
         std::fs::remove_file(fresh)
     }
 
-    async fn start_shim(&self, id: &str, folder: &Path) -> std::result::Result<(), String> {
-        let (input, _) = self.spawn_shim(&[], folder).await?;
-        lock(&self.lifelines).insert(id.to_owned(), input);
-        Ok(())
-    }
-
     /// Opens a container that has ended so that files can be copied out of it, until the answer is dropped.
-    pub(super) async fn start_copy(&self, folder: &Path) -> std::result::Result<(ChildStdin, Child), String> {
-        self.spawn_shim(&[child::COPY], folder).await
+    pub(super) async fn start_copy(&self, folder: &Path) -> std::result::Result<Running, String> {
+        self.start_shim(folder, &[child::COPY]).await
     }
 
-    /// Starts a shim, and waits until its container is ready. The container lives as long as the shim's standard input is open.
-    async fn spawn_shim(&self, more: &[&str], folder: &Path) -> std::result::Result<(ChildStdin, Child), String> {
+    async fn start_shim(&self, folder: &Path, more: &[&str]) -> std::result::Result<Running, String> {
         let executable = self.executable().map_err(|error| format!("copy this executable: {error}"))?;
-        let mut command = tokio::process::Command::new(executable);
-        command.arg(shim::ROLE).arg(folder).args(more).env_clear().process_group(0);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|error| format!("start a shim: {error}"))?;
-        let mut said = String::new();
-        let mut output = child.stdout.take().ok_or("the shim has no output")?;
-        let read = tokio::time::timeout(CREATE, output.read_to_string(&mut said)).await;
-        let input = child.stdin.take().ok_or("the shim has no input")?;
-        if matches!(read, Ok(Ok(_))) && said == shim::READY {
-            return Ok((input, child));
-        }
-        drop(input);
-        let _ = child.wait().await;
-        Err(if said.is_empty() { "the shim ended without a word".to_owned() } else { said })
+        shims::run(shims::command(executable, folder, more), || {}).await
     }
+}
 
-    /// Removes what is left of a container whose shim has ended.
-    pub(super) async fn clear(&self, id: &str, folder: PathBuf) -> std::io::Result<()> {
-        let groups = self.groups_of(id);
-        for _ in 0..PAUSES {
-            cgroup::kill_all(&groups);
-            if cgroup::remove(&groups).is_ok() {
-                break;
-            }
-            tokio::time::sleep(PAUSE).await;
+/// Removes what is left of a container whose shim has ended.
+pub(super) async fn clear(groups: &[(String, PathBuf)], folder: PathBuf) -> std::io::Result<()> {
+    for _ in 0..PAUSES {
+        cgroup::kill_all(groups);
+        if cgroup::remove(groups).is_ok() {
+            break;
         }
-        cgroup::remove(&groups)?;
-        crate::task::blocking(move || discard(&folder)).await.map_err(std::io::Error::other)?
+        tokio::time::sleep(PAUSE).await;
     }
+    cgroup::remove(groups)?;
+    crate::task::blocking(move || discard(&folder)).await.map_err(std::io::Error::other)?
 }
 
 /// Whether a container has a shim that listens.
@@ -268,10 +257,10 @@ fn resolver(plan: &Plan) -> String {
     hosts.unwrap_or_else(|| plan.resolver.clone())
 }
 
-/// Fills the folder of a container.
-fn fill(new: &Path, setup: &Setup, record: &Record) -> std::io::Result<()> {
-    let Plan { hosts, hostname, image, .. } = &setup.plan;
-    let resolver = resolver(&setup.plan);
+/// Fills the folder of a container, but for what its shim reads: that is complete once the network beside is there.
+fn fill(new: &Path, plan: &Plan, record: &Record) -> std::io::Result<()> {
+    let Plan { hosts, hostname, image, .. } = plan;
+    let resolver = resolver(plan);
     for (name, content) in
         [("hosts", hosts.as_str()), ("resolv.conf", &resolver), ("hostname", &format!("{hostname}\n"))]
     {
@@ -281,6 +270,5 @@ fn fill(new: &Path, setup: &Setup, record: &Record) -> std::io::Result<()> {
     make_layers(new)?;
     // By a link: the options of a mount have no room for every path.
     symlink(image, new.join("image"))?;
-    store::note(&new.join(SETUP), setup)?;
     store::note(&new.join("record.json"), record)
 }

@@ -21,6 +21,7 @@ mod plan;
 mod privileges;
 mod protocol;
 pub mod shim;
+mod shims;
 mod store;
 mod sys;
 pub mod trial;
@@ -50,6 +51,7 @@ use client::Connection;
 pub use plan::preview;
 use plan::{Mapping, Plan};
 use protocol::{Frame, Reply, Request, Task};
+use shims::{Running, Shims};
 use store::{End, NetworkRecord, Record, Store, discard, is_name};
 
 /// What an engine's address of this kind begins with; the folder of its store follows.
@@ -75,8 +77,8 @@ pub struct NativeEngine {
     root: PathBuf,
     store: Store,
     groups: std::result::Result<Groups, String>,
-    /// What keeps the containers that this process made alive: the other ends of their shims' standard inputs.
-    lifelines: Mutex<HashMap<String, tokio::process::ChildStdin>>,
+    /// The containers that this process made.
+    shims: Arc<Shims>,
     /// Whether containers may be without bounds.
     best_effort_bounds: bool,
     /// What shims are started from.
@@ -104,7 +106,7 @@ impl NativeEngine {
             best_effort_bounds: false,
             executable: "/proc/self/exe".into(),
             copying: Arc::default(),
-            lifelines: Mutex::default(),
+            shims: Arc::default(),
             creating: tokio::sync::Mutex::default(),
             exits: Arc::default(),
         })
@@ -145,6 +147,7 @@ impl NativeEngine {
 
     /// The same with the answer.
     async fn ask_for(&self, operation: &'static str, id: &str, request: &Request) -> Result<(Connection, Reply)> {
+        self.settle(id).await?;
         let folder = self.container(operation, id)?;
         let asked = async {
             let mut connection = Connection::open(&folder, request).await?;
@@ -296,7 +299,12 @@ impl Engine for NativeEngine {
                 std::os::unix::fs::chown(&data, Some(user), Some(group))?;
             }
             std::fs::write(new.join("fresh"), "")?;
-            store::write(&new.join("labels.json"), &store::Labelled { labels: spec.identity.to_labels() })
+            let (file, labels) = (new.join("labels.json"), store::Labelled { labels: spec.identity.to_labels() });
+            if spec.may_be_kept {
+                return store::write(&file, &labels);
+            }
+            std::fs::write(new.join(store::PASSING), "")?;
+            store::note(&file, &labels)
         });
         made.map_err(broken(operation, &spec.name))
     }
@@ -328,6 +336,7 @@ impl Engine for NativeEngine {
 
     async fn container_wait(&self, id: &str, _: bool) -> Result<i64> {
         let operation = "wait for container";
+        self.settle(id).await?;
         let folder = self.container(operation, id)?;
         let asked = async {
             let mut connection = Connection::open(&folder, &Request::Wait).await?;
@@ -357,6 +366,7 @@ impl Engine for NativeEngine {
 
     async fn container_inspect(&self, id: &str) -> Result<ContainerState> {
         let operation = "inspect container";
+        self.settle(id).await?;
         let folder = self.container(operation, id)?;
         if let Ok(End { code, out_of_memory }) = store::read(&folder.join(shim::END)) {
             return Ok(ContainerState { status: "exited".into(), exit_code: Some(code), out_of_memory });
@@ -373,6 +383,7 @@ impl Engine for NativeEngine {
     }
 
     async fn container_bounds(&self, id: &str) -> Result<Bounds> {
+        self.settle(id).await?;
         cgroup::bounds(&self.groups_of(id)).map_err(broken("read bounds of container", id))
     }
 
@@ -412,6 +423,7 @@ impl Engine for NativeEngine {
 
     async fn container_pause(&self, id: &str, paused: bool) -> Result<()> {
         let operation = if paused { "pause container" } else { "unpause container" };
+        self.settle(id).await?;
         self.container(operation, id)?;
         let groups = self.groups_of(id);
         cgroup::freeze(&groups, paused).map_err(broken(operation, id))?;
@@ -426,6 +438,7 @@ impl Engine for NativeEngine {
 
     async fn container_download(&self, id: &str, path: &str) -> Result<BoxStream<'static, Result<Bytes>>> {
         let operation = "copy files out of";
+        self.settle(id).await?;
         let folder = self.container(operation, id)?;
         let has_ended = folder.join(shim::END).exists() || Connection::open(&folder, &Request::State).await.is_err();
         // For as long as the copy is read.
@@ -442,7 +455,7 @@ impl Engine for NativeEngine {
         let (frames, input) = connection.split();
         drop(input);
         let closed = futures_util::stream::once(async move {
-            if let Some((turn, (lifeline, mut shim))) = opened {
+            if let Some((turn, Running { lifeline, child: mut shim })) = opened {
                 drop(lifeline);
                 // Its end is bounded by the kernel's: everything in it is being killed.
                 let _ = shim.wait().await;
@@ -469,9 +482,12 @@ impl Engine for NativeEngine {
 
     async fn container_remove(&self, id: &str) -> Result<Removal> {
         let operation = "remove container";
+        // One whose shim has failed is gone.
+        let _ = self.settle(id).await;
         let Ok(folder) = self.container(operation, id) else {
             // A shim that was killed while it removed itself has left the rest in `new/`.
             self.store.sweep();
+            self.shims.forget(id);
             return Ok(Removal::WasGone);
         };
         // Before its shim is asked, which may be waiting for one of them.
@@ -481,10 +497,10 @@ impl Engine for NativeEngine {
         {
             return Err(failure(operation, id, ErrorKind::Deadline, "its first process does not end"));
         }
-        self.clear(id, folder).await.map_err(broken(operation, id))?;
+        create::clear(&self.groups_of(id), folder).await.map_err(broken(operation, id))?;
         // Its shim may have begun to remove it, and have been killed.
         self.store.sweep();
-        lock(&self.lifelines).remove(id);
+        self.shims.forget(id);
         Ok(Removal::Removed)
     }
 

@@ -6,13 +6,13 @@
 //! | `images/ID` | `config.json` and `files/` |
 //! | `tags/TAG` | the id of an image |
 //! | `containers/NAME` | `record.json`, and what its shim makes: socket, log, upper layer, end |
-//! | `volumes/NAME` | `labels.json` and `data/` |
+//! | `volumes/NAME` | `labels.json` and `data/`; `passing`, where it ends with its bottle |
 //! | `networks/NAME` | labels and address range |
 //! | `new/` | what is being made |
 //!
-//! Images and volumes outlive a restart of this machine: what is written of them is on the disk before it is used. Containers and
-//! networks mean nothing after it, and no launch waits for a disk on their account. What a power loss left of their records is
-//! removed when they are listed.
+//! Images, and volumes that may be kept, outlive a restart of this machine: what is written of them is on the disk before it is
+//! used. Containers, networks and passing volumes mean nothing after it, and no launch waits for a disk on their account. What a
+//! power loss left of their records is removed when they are listed.
 
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
@@ -29,6 +29,9 @@ use crate::host::{is_running, make_private, process_identity, sweep_unfinished};
 
 /// Tells the folders that one process is making apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// The file in a volume that ends with its bottle.
+pub(super) const PASSING: &str = "passing";
 
 /// A container's `record.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -172,7 +175,11 @@ impl Store {
                 let object = folder.join(&name);
                 match read(&file.map_or(object.clone(), |file| object.join(file))) {
                     Ok(Labelled { labels }) => all.push((name, labels)),
-                    Err(_) if file != Some("labels.json") && is_of_an_earlier_boot(&object) => {
+                    // A volume that cannot be read may have been kept, unless it says otherwise.
+                    Err(_)
+                        if (file != Some("labels.json") || object.join(PASSING).exists())
+                            && is_of_an_earlier_boot(&object) =>
+                    {
                         let _ = remove_tree(&object).or_else(|_| std::fs::remove_file(&object));
                     }
                     // What is being removed at this moment cannot be read any more.
@@ -332,6 +339,12 @@ mod tests {
         make("containers", "whole", Some(whole), true);
         make("containers", "going", None, false);
         make("volumes", "work", Some(""), true);
+        make("volumes", "socket", Some(""), true);
+        make("volumes", "new-socket", Some(""), false);
+        for name in ["socket", "new-socket"] {
+            std::fs::write(store.volume(name).join(PASSING), "").unwrap();
+        }
+        std::fs::File::open(store.volume("socket")).unwrap().set_modified(before).unwrap();
         std::fs::write(root.path().join("networks/torn"), "").unwrap();
         std::fs::File::options()
             .write(true)
@@ -343,6 +356,7 @@ mod tests {
         assert_eq!(listed, ["whole"]);
         assert_eq!(store.containers(), ["going", "whole"]);
         assert!(store.volume("work").exists() && !store.network("torn").exists());
+        assert!(!store.volume("socket").exists() && store.volume("new-socket").exists());
     }
 
     #[test]

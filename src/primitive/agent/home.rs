@@ -96,7 +96,8 @@ pub(super) async fn mounted(
             }
         }
     }
-    engine.volume_create(&VolumeSpec { name, owner: Some((account.user, account.group)), identity }).await?;
+    let owner = Some((account.user, account.group));
+    engine.volume_create(&VolumeSpec { name, owner, may_be_kept: true, identity }).await?;
     if let Some(directory) = &bottle.host.staging {
         let origin = HomeOrigin { image: image.base.clone(), path: path.to_owned() };
         if let Err(error) = origin.write(directory) {

@@ -174,7 +174,8 @@ impl WorkspaceVolume {
         let Self { name, identity } = self;
         if let Some(identity) = identity {
             let owner = Some((account.user, account.group));
-            bottle.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
+            let spec = VolumeSpec { name: name.clone(), owner, may_be_kept: true, identity };
+            bottle.session.engine.volume_create(&spec).await?;
         }
         let target = bottle.plan.workspace.as_ref().map_or(WORKSPACE, |plan| &plan.path).to_owned();
         Ok(VolumeMount { volume: name, target, read_only: false })

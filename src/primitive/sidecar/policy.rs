@@ -18,6 +18,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use super::bring_up;
+use crate::host::{replace, replace_in_memory};
 use crate::policy::{AllowSpec, AllowTable, Change, DenySpec, EgressSpec, EnforcedPolicy, LivePolicy, Scope};
 use crate::primitive::bottle::Bottle;
 use crate::primitive::event::Event;
@@ -214,7 +215,9 @@ impl Bottle {
         let others = policies.iter().map(|(name, policy)| (name.as_str(), policy));
         let all: BTreeMap<&str, &LivePolicy> = others.chain([(egress, policy)]).collect();
         let written = serde_json::to_vec(&all).map_err(std::io::Error::other);
-        written.and_then(|text| crate::host::replace(&path, &text)).map_err(|error| {
+        // Before the release, which has it on the disk, no launch waits for it.
+        let write = if self.is_released() { replace } else { replace_in_memory };
+        written.and_then(|text| write(&path, &text)).map_err(|error| {
             Failure::new(Class::Internal, format!("write {}: {error}", path.display()))
                 .hint("free some disk space; the policy was not changed")
         })

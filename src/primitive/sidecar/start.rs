@@ -94,25 +94,9 @@ fn own_volume(
     let identity = bottle.intend(Kind::Volume, &volume, at)?;
     let (context, name) = (bottle.clone(), volume.clone());
     let created = bottle.session.effects.start(async move {
-        context.session.engine.volume_create(&VolumeSpec { name: name.clone(), owner, identity }).await?;
-        Ok(VolumeMount { volume: name, target: target.into(), read_only: false })
-    });
-    Ok((volume, created))
-}
-
-/// Creates the volume of the bottle's configuration; returns its name, and the sidecar's mount once it exists.
-fn policy_volume(
-    bottle: &Arc<Bottle>,
-    sidecar: &str,
-    at: Option<&ScriptLocation>,
-) -> Result<(String, Pending<VolumeMount>), Failure> {
-    let volume = bottle.name(&format!("{sidecar}-policy"));
-    let identity = bottle.intend(Kind::Volume, &volume, at)?;
-    let spec = VolumeSpec { name: volume.clone(), owner: Some((USER, USER)), identity };
-    let context = bottle.clone();
-    let created = bottle.session.effects.start(async move {
+        let spec = VolumeSpec { name: name.clone(), owner, may_be_kept: false, identity };
         context.session.engine.volume_create(&spec).await?;
-        Ok(VolumeMount { volume: spec.name, target: supervise::POLICY_DIR.into(), read_only: false })
+        Ok(VolumeMount { volume: name, target: target.into(), read_only: false })
     });
     Ok((volume, created))
 }
@@ -122,7 +106,8 @@ fn pair(bottle: &Arc<Bottle>, name: &str, egress: &Sidecar, at: Option<&ScriptLo
     let made = egress.pairs.get_or_add(name, |number| {
         let volume = bottle.name(&format!("{}-{name}-pair", egress.name));
         let identity = bottle.intend_at(egress.pairs.place, Kind::Volume, &volume, at)?;
-        let spec = VolumeSpec { name: volume.clone(), owner: Some((USER, USER)), identity };
+        let owner = Some((USER, USER));
+        let spec = VolumeSpec { name: volume.clone(), owner, may_be_kept: false, identity };
         let context = bottle.clone();
         let created = async move { Ok(context.session.engine.volume_create(&spec).await?) };
         let created = bottle.session.effects.start(created);
@@ -197,7 +182,9 @@ pub fn sidecar_start(
     let dials = dials_for.is_some();
     let socket = (serves || dials).then(|| socket_volume(bottle, &options.name, Some((USER, USER)), at)).transpose()?;
     let mount = socket.as_ref().map(|(_, mount)| mount.clone());
-    let shown = role.shows_policy.then(|| policy_volume(bottle, &options.name, at)).transpose()?;
+    let policy = format!("{}-policy", options.name);
+    let owner = Some((USER, USER));
+    let shown = role.shows_policy.then(|| own_volume(bottle, &policy, supervise::POLICY_DIR, owner, at)).transpose()?;
     let shown_mount = shown.as_ref().map(|(_, mount)| mount.clone());
     let (dialing, serving) = if dials { (socket, None) } else { (None, socket) };
     let volume = serving.map(|(volume, _)| volume);

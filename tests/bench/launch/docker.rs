@@ -140,7 +140,8 @@ pub async fn bare(engine: Arc<dyn Engine>, image: &str, round: usize) -> Times {
         |network: &str, address: [u8; 4]| Attachment { network: network.to_owned(), address: Ipv4Addr::from(address) };
     let began = Instant::now();
     let (outside, elsewhere) = (network("outside", 1, "10.214.1.0/28"), network("elsewhere", 2, "10.214.1.16/28"));
-    let spec = VolumeSpec { name: volume.clone(), owner: None, identity: identity(3, Kind::Volume) };
+    let spec =
+        VolumeSpec { name: volume.clone(), owner: None, may_be_kept: false, identity: identity(3, Kind::Volume) };
     let (outside, elsewhere, ()) = tokio::try_join!(
         engine.network_create(&outside),
         engine.network_create(&elsewhere),

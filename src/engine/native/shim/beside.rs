@@ -78,7 +78,8 @@ async fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<Started> {
     let words = [child::ENTER, &far.as_raw_fd().to_string()];
     let mut child = spawn(&words, far, streams(), streams(), streams())?;
     let told = near.write_all(&entry).await;
-    match await_ready(&near).await.and_then(|terminal| told.map(|()| terminal).map_err(anyhow::Error::from)) {
+    match await_ready(&near, || Ok(())).await.and_then(|terminal| told.map(|()| terminal).map_err(anyhow::Error::from))
+    {
         Ok(terminal) => Ok((child, terminal, near)),
         Err(error) => {
             // It says why on its standard error. It must be waited for: the container's first process does not end before that.

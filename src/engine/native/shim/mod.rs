@@ -47,7 +47,9 @@ pub const ROLE: &str = "container-shim";
 pub(super) const END: &str = "end.json";
 /// The file that says which process is the container's first.
 pub(super) const FIRST_PROCESS: &str = "first.json";
-/// What the shim says on its standard output when the container is ready; anything else is why it is not.
+/// What the shim says on its standard output when others can join the container's network.
+pub(super) const NETWORK: &str = "network\n";
+/// What it says when the container is ready; anything else is why it is not.
 pub(super) const READY: &str = "ready\n";
 
 /// Runs a shim: `container-shim FOLDER [copy]`.
@@ -101,10 +103,6 @@ fn begin(folder: &Path, copying: bool) -> anyhow::Result<Began> {
             let pidfd = rustix::process::Pid::from_raw(first).context("the first process has ended")?;
             let pidfd = rustix::process::pidfd_open(pidfd, rustix::process::PidfdFlags::empty())?;
             let _ = lifeline.first.set(pidfd);
-            if !copying {
-                // Nobody joins the network of a copy.
-                store::note(Path::new(FIRST_PROCESS), &first)?;
-            }
             let shim = Shim {
                 first,
                 go: Mutex::new(Some(go)),
@@ -158,7 +156,17 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
         let number = far.as_raw_fd().to_string();
         let words = [child::FIRST, &number, child::COPY];
         let child = spawn(&words[..if copying { 3 } else { 2 }], far, input, streams(), streams())?;
-        let terminal = await_ready(&near).await.context("start the container's first process")?;
+        let first = child.id();
+        let network = || {
+            // Nobody joins the network of a copy.
+            if let Some(first) = first.filter(|_| !copying) {
+                store::note(Path::new(FIRST_PROCESS), &first)?;
+                print!("{NETWORK}");
+                std::io::stdout().flush()?;
+            }
+            Ok(())
+        };
+        let terminal = await_ready(&near, network).await.context("start the container's first process")?;
         anyhow::Ok((child, near, terminal))
     })?;
     Ok(Made { runtime, child, go, terminal, lifeline })

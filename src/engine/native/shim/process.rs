@@ -34,20 +34,34 @@ pub(super) fn spawn(
     Ok(child?)
 }
 
-/// Waits until a child says that it is ready; the terminal that it opened. Anything else that it says is why it is not. A child may
-/// be frozen before it says anything: the shim serves others, and its engine's end, meanwhile.
-pub(super) async fn await_ready(from: &UnixStream) -> anyhow::Result<Option<OwnedFd>> {
-    let (said, terminal) = loop {
+/// Waits until a child says that it is ready; the terminal that it opened. `network` is called when it says before that others can
+/// join its network. Anything else that it says is why it is not ready. A child may be frozen before it says anything: the shim
+/// serves others, and its engine's end, meanwhile.
+pub(super) async fn await_ready(
+    from: &UnixStream,
+    network: impl Fn() -> anyhow::Result<()>,
+) -> anyhow::Result<Option<OwnedFd>> {
+    let mut said = Vec::new();
+    loop {
         from.readable().await?;
-        match from.try_io(Interest::READABLE, || receive(from)) {
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            received => break received?,
+        let terminal = match from.try_io(Interest::READABLE, || receive(from)) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+            received => {
+                let (more, terminal) = received?;
+                anyhow::ensure!(!more.is_empty(), "it ended before it was ready");
+                said.extend(more);
+                terminal
+            }
+        };
+        if said.first() == Some(&child::NETWORK) {
+            said.remove(0);
+            network()?;
         }
-    };
-    match said.as_slice() {
-        [] => anyhow::bail!("it ended before it was ready"),
-        [child::READY, ..] => Ok(terminal),
-        why => anyhow::bail!("{}", String::from_utf8_lossy(why)),
+        match said.as_slice() {
+            [] => {}
+            [child::READY, ..] => return Ok(terminal),
+            why => anyhow::bail!("{}", String::from_utf8_lossy(why)),
+        }
     }
 }
 
