@@ -97,8 +97,13 @@ pub trait Engine: Send + Sync {
     /// Removes a volume.
     async fn volume_remove(&self, name: &str) -> Result<Removal>;
 
-    /// Creates a container; its id.
+    /// Creates a container; its id. An engine may go on with it in the background: what is asked of the container waits for that, and
+    /// says why it failed.
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String>;
+    /// Waits until a container that was created can be started, so that the next request is sent at once.
+    async fn container_settled(&self, _id: &str) -> Result<()> {
+        Ok(())
+    }
     /// Opens a container's streams; before its start, nothing it writes is missed.
     async fn container_attach(&self, id: &str) -> Result<Streams>;
     /// Starts a container.

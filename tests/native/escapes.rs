@@ -243,7 +243,8 @@ async fn lab_links() {
     ];
     lab.image("lab:nowhere", &links).await.unwrap();
     let spec = Lab::container("links", "lab:nowhere", "inside::nothing");
-    let error = lab.engine.container_create(&spec).await.unwrap_err();
+    let id = lab.engine.container_create(&spec).await.unwrap();
+    let error = lab.engine.container_start(&id).await.unwrap_err();
     assert!(error.message.contains("find /etc/hosts in the container"), "{error}");
     // Where they lead to something inside, it is that.
     let inside = victim.strip_prefix("/").unwrap();

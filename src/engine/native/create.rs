@@ -59,7 +59,7 @@ impl NativeEngine {
             record.is_ok_and(|record| record.plan.networks.first().is_some_and(|first| first == network))
         });
         // Without a shim, the number of its first process may be another's by now.
-        on.find(|name| self.shims.has(name) || is_served(&self.store.container(name)))
+        on.find(|name| self.shims.is_starting(name) || is_served(&self.store.container(name)))
     }
 
     /// The source of connections on a network, and its range's mask. The one address of a range that is assigned is egress', so
@@ -116,7 +116,7 @@ impl NativeEngine {
         let complete = async move {
             if let Some(other) = beside {
                 let joined = shims.first_process(&other, &store.container(&other)).await;
-                setup.beside = Some(joined.map_err(|why| format!("join the network of {other}: {why}"))?);
+                setup.beside = Some(joined?);
             }
             store::note(&file, &setup).map_err(|error| format!("write {}: {error}", file.display()))
         };

@@ -85,10 +85,10 @@ impl Shims {
         lock(&self.starts).remove(container);
     }
 
-    /// Whether this process has started a container's shim, or is starting it.
-    pub(super) fn has(&self, container: &str) -> bool {
+    /// Whether a container's shim is being started.
+    pub(super) fn is_starting(&self, container: &str) -> bool {
         let starts = lock(&self.starts);
-        starts.get(container).is_some_and(|progress| !matches!(*progress.borrow(), Progress::Failed(_)))
+        starts.get(container).is_some_and(|start| matches!(*start.borrow(), Progress::Starting | Progress::Network))
     }
 
     /// Waits until a container's shim is ready; one that another process has started is.

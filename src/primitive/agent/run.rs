@@ -320,6 +320,7 @@ fn start(
         async move {
             let id = id.get().await?;
             let engine = context.session.engine.clone();
+            engine.container_settled(&id).await?;
             let mut end = engine.container_wait(&id, false);
             // Polling sends the request, so the container starts after it.
             let early = (&mut end).now_or_never();
