@@ -97,6 +97,11 @@ pub trait Engine: Send + Sync {
     /// Removes a volume.
     async fn volume_remove(&self, name: &str) -> Result<Removal>;
 
+    /// The SHA-256 of what a loader reads of the running executable, in hexadecimal, where the engine has it.
+    fn executable_digest(&self) -> Option<String> {
+        None
+    }
+
     /// Creates a container; its id. An engine may go on with it in the background: what is asked of the container waits for that, and
     /// says why it failed.
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String>;

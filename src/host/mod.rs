@@ -1,7 +1,8 @@
 //! This machine: files that survive a power loss, locks between processes, commands with a deadline, routes and
-//! addresses, random ids, the user's ssh agent.
+//! addresses, random ids, executables, the user's ssh agent.
 
 mod command;
+mod executable;
 mod file;
 mod id;
 mod lock;
@@ -10,6 +11,7 @@ mod process;
 mod ssh_agent;
 
 pub use command::{Limits, output};
+pub use executable::loadable;
 pub use file::{create_whole, keep_on_disk, make_private, replace, replace_in_memory, sweep_unfinished};
 pub use id::{random_base36, random_seed};
 pub use lock::{ByteRange, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};

@@ -25,6 +25,37 @@ fn promise_01_the_probe_finds_no_way_out_as_root_and_as_an_ordinary_user() {
     }
 }
 
+/// One copy in memory for the host's processes and those of all containers. Who may execute it in a container cannot read it, nor
+/// can its owner outside: an image is made from it all the same.
+#[test]
+fn containers_execute_the_file_that_holders_and_shims_start_from() {
+    use std::os::unix::fs::MetadataExt;
+    for who in [Who::Root, Who::User] {
+        let world = World::new(who);
+        let launch = || {
+            let (red, _) = red(&world);
+            assert_eq!(red, Vec::<String>::new(), "{who:?}");
+            let files = |folder: &str, name: &str| -> Vec<std::fs::Metadata> {
+                let folders = std::fs::read_dir(world.store().join(folder)).unwrap();
+                folders.map(|folder| std::fs::metadata(folder.unwrap().path().join(name)).unwrap()).collect()
+            };
+            let (own, images) = (files("executables", "bottler"), files("images", "files/bottler"));
+            assert_eq!((own.len(), images.len()), (1, 1), "{who:?}");
+            assert_eq!(own[0].ino(), images[0].ino(), "{who:?}");
+            assert_eq!(own[0].mode() & 0o777, 0o111, "{who:?}");
+        };
+        launch();
+        for folder in ["images", "tags"] {
+            for entry in std::fs::read_dir(world.store().join(folder)).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+            }
+        }
+        launch();
+        world.wait_clean();
+    }
+}
+
 #[test]
 fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
     let world = World::new(Who::Bare);

@@ -44,6 +44,16 @@ impl Groups {
         made.is_ok() && removed.is_ok()
     }
 
+    /// Has the kernel get ready for processes that change their group, while a shim starts: a change waits for a grace period of RCU
+    /// (some 8 ms in the first version), unless the one before is as recent. This one leads to where this process is.
+    pub(super) fn prepare(&self) {
+        let Self::First(trees) = self else { return };
+        if let Some((_, own)) = trees.first() {
+            let procs = own.join("cgroup.procs");
+            drop(crate::task::blocking(move || std::fs::write(procs, "0")));
+        }
+    }
+
     /// A container's own groups, by controller: one without a name in the second version.
     pub(super) fn of(&self, name: &str) -> Vec<(String, PathBuf)> {
         match self {

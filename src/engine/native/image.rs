@@ -89,6 +89,22 @@ pub(super) fn config(tar: impl Read) -> io::Result<Config> {
     Ok(config)
 }
 
+/// The SHA-256 of a file of an archive, in hexadecimal, where it has one at this absolute path.
+///
+/// # Errors
+/// It is not a tar archive.
+pub(super) fn digest_of(tar: impl Read, path: &str) -> io::Result<Option<String>> {
+    for entry in tar::Archive::new(tar).entries()? {
+        let mut entry = entry?;
+        if Path::new("/").join(entry.path()?) == Path::new(path) && entry.header().entry_type().is_file() {
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content)?;
+            return Ok(Some(HEXLOWER.encode(&Sha256::digest(&content))));
+        }
+    }
+    Ok(None)
+}
+
 /// Unpacks an archive into an empty folder. `owners` is whether files get the owners that the archive names.
 ///
 /// # Errors

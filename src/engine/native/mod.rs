@@ -222,12 +222,14 @@ impl Engine for NativeEngine {
         let id = image::id(layer);
         let (store, layer) = (self.store.clone(), layer.clone());
         let tag = layer.tag.clone();
+        let executable = self.executable().map_err(broken(operation, &tag))?;
         let made = crate::task::blocking(move || {
             let made = store.create(&store.image(&id), |new| {
                 let files = new.join("files");
                 std::fs::DirBuilder::new().mode(0o755).create(&files)?;
                 let owners = Self::mapping() == Mapping::Host;
                 let config = image::unpack(layer.tar.as_ref(), &files, owners)?;
+                Self::share_executable(&layer.tar, &files, &executable)?;
                 // Once for an image: half of it after a power loss would be every launch's image from then on.
                 rustix::fs::syncfs(std::fs::File::open(&files)?)?;
                 store::write(&new.join("config.json"), &image::Config { labels: layer.labels.clone(), ..config })
@@ -321,6 +323,12 @@ impl Engine for NativeEngine {
 
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String> {
         self.create(spec).await
+    }
+
+    fn executable_digest(&self) -> Option<String> {
+        let own = std::fs::read_link(&self.executable).ok()?;
+        let folder = self.root.join("executables").canonicalize().ok()?;
+        own.starts_with(folder).then(|| std::fs::read_to_string(own.with_file_name(create::DIGEST)).ok())?
     }
 
     async fn container_settled(&self, id: &str) -> Result<()> {
@@ -512,6 +520,9 @@ impl Engine for NativeEngine {
 
     async fn exec(&self, id: &str, spec: &ExecSpec) -> Result<(String, Streams)> {
         let operation = "run command in container";
+        if let Ok(groups) = &self.groups {
+            groups.prepare();
+        }
         let Record { plan, .. } = self.record(operation, id)?;
         let refused = |why: String| failure(operation, id, ErrorKind::Other, why);
         let account = match &spec.user {

@@ -213,7 +213,8 @@ async fn find(
     state: Option<PathBuf>,
 ) -> Result<SelfImage, Failure> {
     let info = engine.info().await?;
-    let image = crate::task::blocking(move || SelfImage::find(&info, base, gvisor, state.as_deref())).await;
+    let digest = engine.executable_digest();
+    let image = crate::task::blocking(move || SelfImage::find(&info, base, gvisor, digest, state.as_deref())).await;
     image.map_err(|error| internal(&error.into()))?.map_err(|error| internal(&error))
 }
 

@@ -3,12 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use anyhow::Context;
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use object::Endianness;
-use object::elf::{FileHeader64, PT_LOAD};
-use object::read::elf::{FileHeader, ProgramHeader};
 use sha2::{Digest, Sha256};
 
 use super::base::{ACCOUNT, BaseFiles, HOME};
@@ -16,6 +12,7 @@ use super::digest::Memory;
 use super::programs::{self, ProgramFile};
 use crate::engine::labels::CACHE;
 use crate::engine::{EngineInfo, ImageLayer};
+use crate::host::loadable;
 use crate::layout::EXECUTABLE;
 use crate::layout::agent::{BUNDLE_FILE, OWN_BUNDLE};
 use crate::layout::agent::{DEFAULT_HOME, WORKSPACE};
@@ -83,7 +80,8 @@ pub(in crate::primitive) struct SelfImage {
 }
 
 impl SelfImage {
-    /// Finds the image's reference. `state` is the state directory, which remembers the digest of the executable.
+    /// Finds the image's reference. `digest` is that of the running executable, where the engine knows it; `state` is the state
+    /// directory, which remembers it otherwise.
     ///
     /// # Errors
     /// The executable cannot be read, or is not for this engine.
@@ -91,6 +89,7 @@ impl SelfImage {
         engine: &EngineInfo,
         base: Base,
         gvisor: bool,
+        digest: Option<String>,
         state: Option<&Path>,
     ) -> anyhow::Result<Self> {
         let ours = match std::env::consts::ARCH {
@@ -104,11 +103,11 @@ impl SelfImage {
             engine.os,
             engine.arch
         );
-        let memory = state.and_then(|state| Memory::of(state, Path::new(OWN)));
-        let (content, executable) = if let Some(content) = memory.as_ref().and_then(Memory::recall) {
+        let memory = state.filter(|_| digest.is_none()).and_then(|state| Memory::of(state, Path::new(OWN)));
+        let (content, executable) = if let Some(content) = digest.or_else(|| memory.as_ref()?.recall()) {
             (content, None)
         } else {
-            let executable = read()?;
+            let executable = loadable(Path::new(OWN))?;
             let content = HEXLOWER.encode(&Sha256::digest(&executable));
             if let Some(memory) = memory {
                 memory.keep(&content);
@@ -147,7 +146,7 @@ impl SelfImage {
     pub(in crate::primitive) fn layer(&self, on: Option<AgentLayer<'_>>) -> anyhow::Result<ImageLayer> {
         let tar = match &self.executable {
             Some(executable) => layer(executable, self.mode, on, &self.programs)?,
-            None => layer(&read()?, self.mode, on, &self.programs)?,
+            None => layer(&loadable(Path::new(OWN))?, self.mode, on, &self.programs)?,
         };
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
@@ -158,29 +157,6 @@ impl SelfImage {
         };
         Ok(ImageLayer { tag: self.tag.clone(), base, tar: Bytes::from(tar), labels: labels.collect() })
     }
-}
-
-/// Reads and strips the running executable.
-fn read() -> anyhow::Result<Vec<u8>> {
-    let mut executable = std::fs::read(OWN).with_context(|| format!("read {OWN}"))?;
-    strip(&mut executable).with_context(|| format!("strip {OWN}"))?;
-    Ok(executable)
-}
-
-/// Removes what no loader reads: everything after the last loadable segment, including the section table.
-fn strip(elf: &mut Vec<u8>) -> anyhow::Result<()> {
-    let header = FileHeader64::<Endianness>::parse(elf.as_slice())?;
-    let endian = header.endian()?;
-    let segments = header.program_headers(endian, elf.as_slice())?;
-    let loadable = segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD);
-    let end = loadable.map(|segment| segment.p_offset(endian) + segment.p_filesz(endian)).max();
-    let end = usize::try_from(end.context("nothing in it is loadable")?)?;
-    anyhow::ensure!(end <= elf.len(), "a segment ends behind the file");
-    elf.truncate(end);
-    // e_shoff, and e_shnum with e_shstrndx, at their offsets in ELF-64's header (System V ABI, chapter 4).
-    elf[40..48].fill(0);
-    elf[60..64].fill(0);
-    Ok(())
 }
 
 /// Creates the layer's archive. An agent's own image keeps its users and their homes. It gets the executable, a home
@@ -284,29 +260,4 @@ fn header(size: u64, owner: Account, mode: u32) -> tar::Header {
     // A fixed date, so that the same executable makes the same image.
     header.set_mtime(0);
     header
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_stripped_executable_still_runs_and_is_smaller() {
-        use std::os::unix::fs::PermissionsExt;
-        let whole = std::fs::read("/proc/self/exe").unwrap();
-        let mut stripped = whole.clone();
-        strip(&mut stripped).unwrap();
-        assert!(stripped.len() < whole.len());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("stripped");
-        std::fs::write(&path, &stripped).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let listed = std::process::Command::new(&path).arg("--list").output().unwrap();
-        assert!(listed.status.success() && !listed.stdout.is_empty());
-    }
-
-    #[test]
-    fn what_is_no_executable_is_refused() {
-        assert!(strip(&mut b"#!/bin/sh".to_vec()).is_err());
-    }
 }
