@@ -105,7 +105,7 @@ pub trait Engine: Send + Sync {
     /// Creates a container; its id. An engine may go on with it in the background: what is asked of the container waits for that, and
     /// says why it failed.
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String>;
-    /// Waits until a container that was created can be started, so that the next request is sent at once.
+    /// Waits until a container that was created can be used, also by other processes.
     async fn container_settled(&self, _id: &str) -> Result<()> {
         Ok(())
     }

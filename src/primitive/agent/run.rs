@@ -251,6 +251,8 @@ pub fn run_agent(
         }
         note_build_base(&context, &plan, built, &serving).await?;
         let id = create(&context, spec).await?;
+        // Clients attach to it when they hear of it, and its end is awaited by a request that is sent before its start.
+        context.session.engine.container_settled(&id).await?;
         context.events.tell(Event::AgentCreated { container: id.clone() });
         Ok(id)
     });
@@ -320,7 +322,6 @@ fn start(
         async move {
             let id = id.get().await?;
             let engine = context.session.engine.clone();
-            engine.container_settled(&id).await?;
             let mut end = engine.container_wait(&id, false);
             // Polling sends the request, so the container starts after it.
             let early = (&mut end).now_or_never();

@@ -174,6 +174,8 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
 
 /// A user namespace in which this process' user is `inside`, and nobody else exists (`user_namespaces(7)`).
 pub(super) fn own_user(inside: Account, outside: Account) -> anyhow::Result<()> {
+    // An executable that its user may not read makes a process that is not dumpable, of which nobody but root may write the maps.
+    nix::sys::prctl::set_dumpable(true)?;
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUSER)
         .context("unshare (where AppArmor or a sysctl restricts user namespaces, `bottler doctor` names the remedy)")?;
     let write = |file: &str, text: String| {
