@@ -24,6 +24,7 @@ mod inner;
 mod joined_values;
 mod keywords;
 mod mask;
+mod mnemonic;
 mod multipart;
 mod near;
 mod owner;

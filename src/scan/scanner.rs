@@ -391,7 +391,13 @@ impl Scanner {
             self.apply_action(finding, budget)
         };
         let text = blanked.as_deref().unwrap_or(bytes);
-        let found = self.rules.find_tokens(text, whole, budget, &mut on_match)?;
+        let mut found = self.rules.find_tokens(text, whole, budget, &mut on_match)?;
+        // It has no keyword, and costs nothing unless the user wants it.
+        if found.is_none()
+            && self.rules.phrases().is_some_and(|rule| self.actions.names(rule) && self.action(rule) != Action::Off)
+        {
+            found = self.rules.find_phrases(text, budget, &mut on_match)?;
+        }
         exhausted.map_or(Ok(found), Err)
     }
 
