@@ -38,6 +38,7 @@ mod honest;
 mod lab;
 mod load;
 mod masking;
+mod nginx;
 mod oracle;
 mod programs;
 mod recorded;
