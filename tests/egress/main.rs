@@ -51,3 +51,4 @@ mod supervise;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod uploads;
