@@ -19,6 +19,8 @@ const LENGTHS: [usize; 5] = [24, 21, 18, 15, 12];
 const SHORTEST: usize = LENGTHS[4];
 /// Lengths of words, in letters.
 const LETTERS: std::ops::RangeInclusive<usize> = 3..=8;
+/// The bits of the hash of a word's beginning.
+const HASH: u32 = 15;
 /// The bits of a word.
 const BITS: usize = 11;
 /// The cost of testing whether phrases begin at a word, in bytes that are scanned.
@@ -28,9 +30,9 @@ const BETWEEN: [&[u8]; 6] = [b" ", b"\n", b"\r\n", b",", b", ", b",\n"];
 
 static WORDS: LazyLock<Vec<&str>> = LazyLock::new(|| LIST.split_ascii_whitespace().collect());
 
-/// By the first two letters of a word: whether the list has such words.
-static BEGINNINGS: LazyLock<[bool; 1 << 10]> = LazyLock::new(|| {
-    let mut all = [false; 1 << 10];
+/// By a hash of the first four letters of a word, which are no others of the list: whether the list may have it.
+static BEGINNINGS: LazyLock<[bool; 1 << HASH]> = LazyLock::new(|| {
+    let mut all = [false; 1 << HASH];
     WORDS.iter().for_each(|word| all[beginning(word.as_bytes())] = true);
     all
 });
@@ -104,9 +106,10 @@ fn number(word: &[u8]) -> Option<u16> {
     u16::try_from(number).ok()
 }
 
-/// The first two letters of a word as a number.
+/// A hash of the first letters of a word, in either case.
 fn beginning(word: &[u8]) -> usize {
-    usize::from(word[0] & 31) << 5 | usize::from(word[1] & 31)
+    let letters = word.iter().take(4).fold(0, |all: u32, letter| all << 5 | u32::from(letter & 31));
+    (letters.wrapping_mul(0x9E37_79B1) >> (u32::BITS - HASH)) as usize
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! A text without its escapes, only where it differs from the text with them: known secrets are searched for in a text before
 //! its escapes are resolved, so that what is far from every escape was searched already.
 //!
-//! Attacks that this stops: none. It must not open a hole either. What is left out has nothing that the whole text would show:
+//! This saves time and stops nothing. It must open no hole either: what is left out has nothing that the whole text would show.
 //! * A secret that is found only without escapes has a byte of an escape in it, and between two of those, or before the first
 //!   or behind the last, it has only bytes that stand in the text as they are. Of these there are at most
 //!   [`ExactMatcher::reach`](super::exact::ExactMatcher::reach), and so many stay on both sides of each escape.
 //! * Runs of base64 and hexadecimal digits are decoded from their beginning, and wrapped lines of them are joined: a piece
 //!   neither begins nor ends within one.
 //! * An escape that another one makes begins or ends with that one: no piece begins or ends within it.
-//! * Compressed data, and UTF-16, which may be anywhere around a zero byte, are not cut: such a text stays whole.
+//! * Compressed data, which a text begins with, and UTF-16, which may be anywhere around a zero byte, are not cut: such a text
+//!   stays whole.
 
 use super::encoding::compressed;
 use super::escapes::{next_escape, resolve, unescape};
@@ -20,11 +21,12 @@ const BETWEEN: [u8; 4] = [0xff; 4];
 
 /// The text without its escapes, at most so far from them; `None` if there are none.
 pub(super) fn unescape_near(bytes: &[u8], reach: usize) -> Option<Vec<u8>> {
-    if memchr::memchr(0, bytes).is_some() {
+    let stays_whole = |text: &[u8]| memchr::memchr(0, text).is_some() || compressed(text).is_some();
+    if stays_whole(bytes) {
         return unescape(bytes);
     }
     let text = pieces(bytes, reach)?;
-    if memchr::memchr(0, &text).is_some() || compressed(&text).is_some() { unescape(bytes) } else { Some(text) }
+    if stays_whole(&text) { unescape(bytes) } else { Some(text) }
 }
 
 fn pieces(bytes: &[u8], reach: usize) -> Option<Vec<u8>> {

@@ -1,5 +1,6 @@
 //! Known secrets are found near escapes exactly where they are found when every layer is searched as a whole.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use super::{Action, Actions, Dlp, KNOWN_SECRET, Rules, Scanner};
@@ -148,4 +149,29 @@ fn promise_09_nothing_is_missed_that_is_searched_near_escapes_only() {
         deeper += u64::from(whole && !scanner.exact.matches(text.as_bytes()));
     }
     assert!(found > TEXTS / 4 && found < TEXTS * 3 / 4 && deeper > TEXTS / 10, "{found} {deeper}");
+}
+
+/// Of compressed data, a part says nothing: an escape that is far from its beginning counts, too.
+#[test]
+fn promise_09_compressed_data_with_escapes_stays_whole() {
+    let (rules, actions) = (Arc::new(Rules::none()), Arc::new(Actions::new(&Dlp::default())));
+    let scanner = Scanner::new(&[SECRETS[0].to_owned()], rules, actions);
+    let reach = scanner.exact.reach();
+    let mut compared = 0;
+    for seed in 1..3000_u64 {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let noise: String = (0..420).map(|_| char::from(b'!' + u8::try_from(random.below(90)).unwrap())).collect();
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        zlib.write_all(format!("{noise}{}", SECRETS[0]).as_bytes()).unwrap();
+        let packed = zlib.finish().unwrap();
+        // With zeros it would stay whole anyway, and with these there would be more escapes.
+        let at = 2 * reach + packed[2 * reach..].iter().position(u8::is_ascii_alphanumeric).unwrap();
+        if packed.iter().any(|byte| b"\0\\%".contains(byte)) || at + 60 > packed.len() {
+            continue;
+        }
+        let text = [&packed[..at], format!("%{:02x}", packed[at]).as_bytes(), &packed[at + 1..]].concat();
+        assert!(scanner.finds_known(&text, None) && scanner.finds_known(&text, Some(reach)), "{seed}");
+        compared += 1;
+    }
+    assert!(compared > 3, "{compared}");
 }

@@ -41,6 +41,7 @@ mod masking;
 mod nginx;
 mod oracle;
 mod programs;
+mod raw_query;
 mod recorded;
 mod refused;
 mod requests;

@@ -54,10 +54,11 @@ impl Client {
     }
 }
 
-/// A file of that length, with this text in it.
+/// A file of that length, with this text in a line of it.
 fn file(path: &Path, text: &str) -> Vec<u8> {
     let mut content: Vec<u8> = (0..LENGTH).map(|at| b"0123456789 abcdef, of no meaning\n"[at % 33]).collect();
-    content[AT..AT + text.len()].copy_from_slice(text.as_bytes());
+    let line = format!("\n{text}\n");
+    content[AT..AT + line.len()].copy_from_slice(line.as_bytes());
     std::fs::write(path, &content).unwrap();
     content
 }
