@@ -149,7 +149,8 @@ fn replaced(text: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
 
 /// The final statuses of the answers on a connection.
 fn statuses(answer: &str) -> Vec<u16> {
-    let all = answer.split("HTTP/1.1 ").skip(1).filter_map(|rest| rest.get(..3)?.parse().ok());
+    // Of either version: an answer has that of its request.
+    let all = answer.split("HTTP/1.").skip(1).filter_map(|rest| rest.get(2..5)?.parse().ok());
     all.filter(|status| *status >= 200).collect()
 }
 
