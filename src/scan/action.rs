@@ -96,6 +96,12 @@ impl Actions {
         self.action == Action::Mask || self.by_rule.values().any(|action| *action == Action::Mask)
     }
 
+    /// Whether some rule but that of known secrets does anything.
+    pub(super) fn any_rule_acts(&self) -> bool {
+        let mut others = self.by_rule.iter().filter(|(rule, _)| *rule != KNOWN_SECRET);
+        self.action != Action::Off || others.any(|(_, action)| *action != Action::Off)
+    }
+
     /// Whether the user says something of this rule.
     pub(super) fn names(&self, rule: &str) -> bool {
         self.by_rule.contains_key(rule)

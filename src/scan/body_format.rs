@@ -6,14 +6,14 @@ use super::action::{Action, KNOWN_SECRET};
 use super::budget::Budget;
 use super::carrier::Carrier;
 use super::decode::decode;
-use super::encoding::{AWS_CHUNKED, DecodeError, Encoding};
+use super::encoding::{AWS_CHUNKED, DecodeError, Encoding, compressed};
 use super::finding::Finding;
 use super::grpc::{GrpcMessages, web_text};
 use super::joined_values::{JoinedValues, MAX_TOGETHER, values};
 use super::multipart::{boundary, parts};
 use super::scanner::{Look, Scanner};
 use super::signed_form::signer;
-use super::{aws_chunked, inner, wide};
+use super::{aws_chunked, wide};
 
 /// Longer parts of a form are not joined with others, in bytes.
 const MAX_PIECE: usize = 64 << 10;
@@ -199,7 +199,7 @@ impl BodyFormat {
             Form::Pairs => scanner.scan_form(body, budget),
             Form::Parts(boundary) => {
                 let parts = parts(boundary, body, budget)?;
-                let fresh = |part: &&Cow<'_, [u8]>| matches!(part, Cow::Owned(_)) || inner::compressed(part).is_some();
+                let fresh = |part: &&Cow<'_, [u8]>| matches!(part, Cow::Owned(_)) || compressed(part).is_some();
                 for part in parts.iter().filter(fresh) {
                     if let Some(finding) = scanner.scan(part, budget)? {
                         return Ok(Some(finding));

@@ -63,3 +63,13 @@ impl Encoding {
         known.collect()
     }
 }
+
+/// The encoding that the first bytes identify: RFC 1952 section 2.3.1, RFC 8878 section 3.1.1, RFC 1950 section 2.2.
+pub(super) fn compressed(bytes: &[u8]) -> Option<Encoding> {
+    match *bytes.first_chunk::<4>()? {
+        [0x1f, 0x8b, 8, _] => Some(Encoding::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(Encoding::Zstd),
+        [0x78, flags, ..] if (0x7800 + u16::from(flags)).is_multiple_of(31) => Some(Encoding::Deflate),
+        _ => None,
+    }
+}

@@ -3,39 +3,59 @@
 use std::cmp::Reverse;
 use std::ops::Range;
 
-use data_encoding::{BASE32_NOPAD, Encoding, HEXLOWER, HEXUPPER, Specification};
-
-use super::inner::{MAX_DEPTH, unescape};
+use super::escapes::next_escape;
+use super::forms::{encoded, plain, resolved, written};
+use super::runs::MIN_LINE;
 
 /// Shorter values occur in ordinary text and are not searched for, in bytes.
 pub const MIN_SECRET: usize = 8;
 /// Maximum number of secrets.
 const MAX_SECRETS: usize = 200;
+/// The longest escape, in bytes.
+const ESCAPE: usize = 12;
 /// The length of the words in the hash table, in bytes.
 const HELD: usize = 4;
-/// Shorter lines of a private key are not unique to it, in bytes.
-const KEY_LINE: usize = 40;
-
-/// The base64 alphabets: RFC 4648 sections 4 and 5, RFC 3501 section 5.1.3, crypt(5).
-const ALPHABETS: [&str; 4] = [
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,",
-    "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
-];
 
 /// The encoded forms of all secrets, and a hash table that rules out most positions of a text.
 pub struct ExactMatcher {
-    /// A bit for the hash of each four-byte word that begins in the first four bytes of a form. So only every fourth
-    /// position of a text has to be looked up.
-    table: Vec<u64>,
-    /// By how many bits a hash is shifted to become a table index.
-    shift: u32,
+    /// The words that begin in the first `stride` bytes of a form: only every `stride`-th position of a text is looked up.
+    early: Words,
+    /// The first words of forms.
+    first: Words,
+    stride: Stride,
     /// Sorted.
     forms: Vec<Vec<u8>>,
     /// Whether each form is plain text, at most with escapes.
     plain: Vec<bool>,
     longest: usize,
+    reach: usize,
+}
+
+/// How far the positions that are looked up are apart, so that each form has one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stride {
+    Four,
+    Eight,
+    Sixteen,
+}
+
+impl Stride {
+    /// The longest for forms of at least this length.
+    fn of(shortest: usize) -> Self {
+        match shortest {
+            ..11 => Self::Four,
+            11..19 => Self::Eight,
+            19.. => Self::Sixteen,
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::Four => 4,
+            Self::Eight => 8,
+            Self::Sixteen => 16,
+        }
+    }
 }
 
 /// A prefix of a secret at the end of a text.
@@ -54,9 +74,45 @@ impl PartialMatch {
     }
 }
 
-/// The size of the table index, in bits: small enough for the processor's cache, larger for many secrets.
-const MIN_BITS: u32 = 18;
+/// The size of a table's index, in bits: small enough for the processor's cache, larger for many secrets.
+const MIN_BITS: u32 = 16;
 const MAX_BITS: u32 = 22;
+/// How many positions are looked up together.
+const TOGETHER: usize = 8;
+
+/// A set of words of four bytes, by their hashes: it may have others as well.
+struct Words {
+    table: Vec<u64>,
+    /// By how many bits a hash is shifted to become a table index.
+    shift: u32,
+}
+
+impl Words {
+    fn of(count: usize, words: impl Iterator<Item = [u8; HELD]>) -> Self {
+        if count == 0 {
+            return Self { table: Vec::new(), shift: 0 };
+        }
+        // At most one bit in thirty-two is set.
+        let bits = (count * 32).next_power_of_two().ilog2().clamp(MIN_BITS, MAX_BITS);
+        let mut all = Self { table: vec![0; 1 << (bits - 6)], shift: u32::BITS - bits };
+        for word in words {
+            let place = all.place(word);
+            all.table[place / 64] |= 1 << (place % 64);
+        }
+        all
+    }
+
+    #[inline]
+    fn place(&self, word: [u8; HELD]) -> usize {
+        (u32::from_le_bytes(word).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
+    }
+
+    #[inline]
+    fn may_have(&self, word: [u8; HELD]) -> bool {
+        let place = self.place(word);
+        self.table[place / 64] & (1 << (place % 64)) != 0
+    }
+}
 
 impl ExactMatcher {
     /// Builds the matcher; secrets that are too short are left out.
@@ -77,29 +133,13 @@ impl ExactMatcher {
         all.dedup_by(|other, first| other.0 == first.0);
         let (forms, plain): (Vec<Vec<u8>>, Vec<bool>) = all.into_iter().map(|(form, plain)| (form, plain.0)).unzip();
         let longest = forms.iter().map(Vec::len).max().unwrap_or_default();
-        // At most one bit in sixty-four is set.
-        let bits = (forms.len() * HELD * 64).next_power_of_two().ilog2().clamp(MIN_BITS, MAX_BITS);
-        let mut exact = Self { table: Vec::new(), shift: u32::BITS - bits, forms, plain, longest };
-        if !exact.forms.is_empty() {
-            exact.table = vec![0; 1 << (bits - 6)];
-        }
-        for form in 0..exact.forms.len() {
-            for word in exact.forms[form].windows(HELD).take(HELD) {
-                let place = exact.place([word[0], word[1], word[2], word[3]]);
-                exact.table[place / 64] |= 1 << (place % 64);
-            }
-        }
-        exact
-    }
-
-    /// The table index of a word.
-    fn place(&self, word: [u8; HELD]) -> usize {
-        (u32::from_le_bytes(word).wrapping_mul(0x9E37_79B1) >> self.shift) as usize
-    }
-
-    fn may_be(&self, word: [u8; HELD]) -> bool {
-        let place = self.place(word);
-        self.table[place / 64] & (1 << (place % 64)) != 0
+        let stride = Stride::of(forms.iter().map(Vec::len).min().unwrap_or_default());
+        let words = |form: &Vec<u8>, most: usize| -> Vec<[u8; HELD]> {
+            form.windows(HELD).take(most).map(|word| [word[0], word[1], word[2], word[3]]).collect()
+        };
+        let table = |most: usize| Words::of(forms.len() * most, forms.iter().flat_map(|form| words(form, most)));
+        let (early, first, reach) = (table(stride.bytes()), table(1), reach(&forms));
+        Self { early, first, stride, forms, plain, longest, reach }
     }
 
     /// Whether there are no secrets.
@@ -112,20 +152,15 @@ impl ExactMatcher {
         self.longest
     }
 
+    /// How much text without escapes may be within a form, or before or behind its escapes, in bytes; with the line ends that
+    /// wrapped base64 has there.
+    pub(super) fn reach(&self) -> usize {
+        self.reach
+    }
+
     /// Whether the text contains a secret, in any form.
     pub fn matches(&self, bytes: &[u8]) -> bool {
-        if self.table.is_empty() {
-            return false;
-        }
-        let (words, _) = bytes.as_chunks::<HELD>();
-        // Eight words at a time: usually none of them is in the table.
-        words.chunks(8).enumerate().any(|(chunk, words)| {
-            words.iter().fold(false, |any, word| any | self.may_be(*word))
-                && words.iter().enumerate().any(|(index, word)| {
-                    let at = (chunk * 8 + index) * HELD;
-                    self.may_be(*word) && (at.saturating_sub(HELD - 1)..=at).any(|start| self.begins(&bytes[start..]))
-                })
-        })
+        self.find_form(bytes).is_some()
     }
 
     /// The first place of a secret in the text, with the longest form that is there.
@@ -146,24 +181,43 @@ impl ExactMatcher {
 
     /// The first place of a secret, and the index of the longest form that is there.
     fn find_form(&self, bytes: &[u8]) -> Option<(usize, usize)> {
-        if self.table.is_empty() {
+        if self.is_empty() {
             return None;
         }
-        let (words, _) = bytes.as_chunks::<HELD>();
-        words.chunks(8).enumerate().find_map(|(chunk, words)| {
-            if !words.iter().fold(false, |any, word| any | self.may_be(*word)) {
+        match self.stride {
+            Stride::Four => self.find_by::<4>(bytes),
+            Stride::Eight => self.find_by::<8>(bytes),
+            Stride::Sixteen => self.find_by::<16>(bytes),
+        }
+    }
+
+    /// The same, with a position for each block of `STRIDE` bytes.
+    fn find_by<const STRIDE: usize>(&self, bytes: &[u8]) -> Option<(usize, usize)> {
+        let (blocks, rest) = bytes.as_chunks::<STRIDE>();
+        let may_be = |block: &[u8; STRIDE]| self.early.may_have([block[0], block[1], block[2], block[3]]);
+        // Several at a time: usually none of them is in the table.
+        let found = blocks.chunks(TOGETHER).enumerate().find_map(|(chunk, blocks)| {
+            if !blocks.iter().fold(false, |any, block| any | may_be(block)) {
                 return None;
             }
-            words.iter().enumerate().filter(|(_, word)| self.may_be(**word)).find_map(|(index, _)| {
-                let at = (chunk * 8 + index) * HELD;
-                (at.saturating_sub(HELD - 1)..=at).find_map(|start| Some((start, self.form_at(&bytes[start..])?)))
-            })
+            let early = blocks.iter().enumerate().filter(|(_, block)| may_be(block));
+            early.map(|(index, _)| (chunk * TOGETHER + index) * STRIDE).find_map(|at| self.form_around(bytes, at))
+        });
+        found.or_else(|| {
+            let word = rest.first_chunk().filter(|word| self.early.may_have(**word));
+            word.and_then(|_| self.form_around(bytes, blocks.len() * STRIDE))
         })
     }
 
-    /// Whether a form begins here.
-    fn begins(&self, rest: &[u8]) -> bool {
-        self.form_at(rest).is_some()
+    /// The first form that begins here, or so short before that only this position was looked up in it.
+    fn form_around(&self, bytes: &[u8], at: usize) -> Option<(usize, usize)> {
+        (at.saturating_sub(self.stride.bytes() - 1)..=at).find_map(|start| {
+            let rest = &bytes[start..];
+            if !self.first.may_have(*rest.first_chunk()?) {
+                return None;
+            }
+            Some((start, self.form_at(rest)?))
+        })
     }
 
     /// The longest form that begins here.
@@ -178,13 +232,13 @@ impl ExactMatcher {
     /// Where the end of the text may be the beginning of a secret: the first such place, and the shortest form that
     /// begins there. Unlike [`Self::partial_match`], it finds beginnings of any length.
     pub fn open_end(&self, bytes: &[u8]) -> Option<(usize, &[u8])> {
-        if self.table.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let from = bytes.len().saturating_sub(self.longest);
         (from..bytes.len()).find_map(|start| {
             let rest = &bytes[start..];
-            if rest.first_chunk::<HELD>().is_some_and(|word| !self.may_be(*word)) {
+            if rest.first_chunk::<HELD>().is_some_and(|word| !self.first.may_have(*word)) {
                 return None;
             }
             let first = self.forms.partition_point(|form| form.as_slice() < rest);
@@ -196,12 +250,12 @@ impl ExactMatcher {
 
     /// The longest prefix of a secret at the end of the text.
     pub fn partial_match(&self, bytes: &[u8]) -> Option<PartialMatch> {
-        if self.table.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let tail = &bytes[bytes.len().saturating_sub(self.longest)..];
         let words = tail.windows(HELD).enumerate();
-        let starts = words.filter(|(_, word)| self.may_be([word[0], word[1], word[2], word[3]]));
+        let starts = words.filter(|(_, word)| self.first.may_have([word[0], word[1], word[2], word[3]]));
         starts.map(|(start, _)| start).find_map(|start| {
             let rest = &tail[start..];
             // Forms are sorted: those that begin with `rest` are adjacent.
@@ -222,131 +276,28 @@ impl ExactMatcher {
     }
 }
 
-/// The variants of a secret that tools produce: trimmed; for several lines, with either kind of line ending, with none,
-/// and with spaces instead; and each line of a private key, because a line identifies the key and may be indented.
-fn written(secret: &str) -> Vec<String> {
-    let text = secret.trim();
-    let mut all = vec![secret.to_owned(), text.to_owned()];
-    // In JSON, the line endings of a key are escaped.
-    let plain = text.replace("\\n", "\n").replace("\r\n", "\n");
-    if plain.contains('\n') {
-        let unix = text.replace("\r\n", "\n");
-        all.extend([unix.replace('\n', "\r\n"), unix.replace('\n', ""), unix.replace('\n', " "), unix]);
-        let mut inside = false;
-        for line in plain.lines().map(str::trim) {
-            if line.contains("PRIVATE KEY-----") {
-                inside = line.contains("-----BEGIN ");
-            } else if inside && line.len() >= KEY_LINE {
-                all.push(line.to_owned());
-            }
+/// See [`ExactMatcher::reach`].
+fn reach(forms: &[Vec<u8>]) -> usize {
+    // A text with zeros is resolved as a whole.
+    let narrow = forms.iter().filter(|form| !form.contains(&0));
+    let longest = narrow.map(|form| {
+        let (mut from, mut longest) = (0, 0);
+        while let Some(at) = next_escape(form, from) {
+            longest = longest.max(at - from);
+            from = at + 1;
         }
-    }
-    all
-}
-
-/// The forms of a secret. Two secrets of the same characters, but for letters and digits, have the same forms in the
-/// same order.
-pub fn forms(secret: &str) -> Vec<Vec<u8>> {
-    [plain(secret), encoded(secret)].concat()
-}
-
-/// The forms in which a secret is plain text, as it is or with escapes: each of its characters is by itself.
-fn plain(secret: &str) -> Vec<Vec<u8>> {
-    let bytes = secret.as_bytes();
-    let mut forms = vec![bytes.to_vec()];
-    // Percent-encoding of every byte, or only of those that a URL must escape; with digits in both cases.
-    let percent = |all: bool, upper: bool| -> Vec<u8> {
-        let escape = |byte: u8| if upper { format!("%{byte:02X}") } else { format!("%{byte:02x}") };
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        let one = |&byte: &u8| if !all && plain(byte) { char::from(byte).to_string() } else { escape(byte) };
-        bytes.iter().map(one).collect::<String>().into_bytes()
-    };
-    forms.extend([percent(true, true), percent(true, false), percent(false, true), percent(false, false)]);
-    if secret.contains(' ') {
-        // Forms and queries encode a space as a plus.
-        for upper in [true, false] {
-            let text = String::from_utf8_lossy(&percent(false, upper)).replace("%20", "+");
-            forms.push(text.into_bytes());
-        }
-        // The same after the other escapes were resolved.
-        forms.push(secret.replace(' ', "+").into_bytes());
-    }
-    // JSON: the usual escapes, and every UTF-16 unit as \uXXXX.
-    if let Ok(quoted) = serde_json::to_string(secret) {
-        forms.push(quoted.trim_matches('"').replace('/', "\\/").into_bytes());
-        forms.push(quoted.as_bytes()[1..quoted.len() - 1].to_vec());
-    }
-    let units = || secret.encode_utf16();
-    forms.push(units().flat_map(|unit| format!("\\u{unit:04x}").into_bytes()).collect());
-    forms.push(units().flat_map(|unit| format!("\\u{unit:04X}").into_bytes()).collect());
-    forms
-}
-
-/// What the escapes' removal makes of a secret that has `%` escapes itself: JSON escapes and those of URLs are removed
-/// together, so the secret's own go with the first layer of JSON around it. Where a form is around that, a space is a plus.
-fn resolved(secret: &str) -> Vec<Vec<u8>> {
-    if !secret.contains('%') {
-        return Vec::new();
-    }
-    let mut forms = Vec::new();
-    // In this order: the secret's own escapes may be spaces.
-    for written in [secret.to_owned(), secret.replace(' ', "+")] {
-        let mut text = written;
-        for depth in 1..=MAX_DEPTH {
-            let Ok(quoted) = serde_json::to_string(&text) else { break };
-            quoted[1..quoted.len() - 1].clone_into(&mut text);
-            let removed = (0..depth).fold(text.clone().into_bytes(), |text, _| unescape(&text).unwrap_or(text));
-            if removed != secret.as_bytes() && !forms.contains(&removed) {
-                forms.push(removed);
-            }
-        }
-    }
-    forms
-}
-
-/// The other forms of a secret.
-fn encoded(secret: &str) -> Vec<Vec<u8>> {
-    let bytes = secret.as_bytes();
-    let mut forms: Vec<Vec<u8>> = vec![bytes.iter().rev().copied().collect()];
-    if secret.contains(' ') {
-        forms.push(forms[0].iter().map(|&byte| if byte == b' ' { b'+' } else { byte }).collect());
-    }
-    forms.extend(base64(bytes));
-    forms.extend(base32(bytes));
-    forms.extend([HEXLOWER.encode(bytes), HEXUPPER.encode(bytes)].map(String::into_bytes));
-    forms.push(secret.encode_utf16().flat_map(u16::to_le_bytes).collect());
-    forms.push(secret.encode_utf16().flat_map(u16::to_be_bytes).collect());
-    forms
-}
-
-/// The base64 characters that depend on the secret alone, for every alignment.
-fn base64(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut forms = Vec::new();
-    for symbols in ALPHABETS {
-        let mut specification = Specification::new();
-        specification.symbols.push_str(symbols);
-        let Ok(encoding) = specification.encoding() else { continue };
-        forms.extend((0..3).map(|offset| aligned(bytes, &encoding, offset, 6)));
-    }
-    forms
-}
-
-fn base32(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let upper = (0..5).map(|offset| aligned(bytes, &BASE32_NOPAD, offset, 5));
-    upper.flat_map(|form| [form.to_ascii_lowercase(), form]).collect()
-}
-
-/// Encodes the bytes at an offset, and keeps the characters that neither the bytes before nor those after influence.
-fn aligned(bytes: &[u8], encoding: &Encoding, offset: usize, bits: usize) -> Vec<u8> {
-    let padded = [vec![0; offset], bytes.to_vec()].concat();
-    let text = encoding.encode(&padded).into_bytes();
-    let (from, to) = ((offset * 8).div_ceil(bits), padded.len() * 8 / bits);
-    text[from..to.max(from)].to_vec()
+        longest.max(form.len() - from)
+    });
+    let longest = longest.max().unwrap_or_default();
+    // An escape that stands in a form was made by another one, of which it has at least a byte. A line end is of two bytes;
+    // whether it is one that is joined depends on the line before it.
+    longest + ESCAPE + 2 * longest.div_ceil(MIN_LINE) + MIN_LINE + 4
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXUPPER};
     use proptest::prelude::*;
 
     const SECRET: &str = "pa$$w0rd/with\"quotes+and=signs";
@@ -417,6 +368,22 @@ mod tests {
             assert!(exact.matches(text.as_bytes()), "{text}");
         }
         assert!(!exact.matches(b"-----BEGIN PRIVATE KEY-----\n{\n  \"type\": \"service_account\",\n"));
+    }
+
+    #[test]
+    fn promise_09_secrets_of_every_length_are_found_at_every_place() {
+        for length in MIN_SECRET..40 {
+            // No two words of it are the same.
+            let secret: String = "0aZ1bY2cX3dW4eV5fU6gT7hS8iR9jQkPlOmNnMoLp"[..length].to_owned();
+            let exact = ExactMatcher::new(std::slice::from_ref(&secret));
+            for before in 0..=2 * length {
+                for behind in [0, 1, 20] {
+                    let text = format!("{}{secret}{}", "-".repeat(before), "-".repeat(behind));
+                    assert_eq!(exact.find(text.as_bytes()), Some((before, secret.as_bytes())), "{text}");
+                    assert!(!exact.matches(&text.as_bytes()[..before + length - 1]), "{text}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -381,3 +381,34 @@ fn keys_of_bitcoin_are_found_where_the_user_names_their_rules() {
     let scanner = Scanner::new(&[], RULES.clone(), Arc::new(Actions::new(&dlp)));
     assert_eq!(scanner.scan_unbounded(public.as_bytes()), None);
 }
+
+#[test]
+fn seed_phrases_are_found_where_the_user_names_their_rule() {
+    // The fourth vector of BIP-39 with twelve words.
+    let phrase = "zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo zoo wrong";
+    let text = format!("{{\"note\": \"my seed is: {phrase}, and\"}}\n");
+    assert_eq!(rule_of(text.as_bytes()), None);
+    for action in [Action::Block, Action::Mask, Action::Warn, Action::Off] {
+        let dlp = Dlp { actions: [("bip39-phrase".to_owned(), action)].into(), ..Dlp::default() };
+        let scanner = Scanner::new(&[], RULES.clone(), Arc::new(Actions::new(&dlp)));
+        let rule = |text: &str| scanner.scan_unbounded(text.as_bytes()).map(|finding| finding.rule);
+        let expected = (action >= Action::Mask).then_some("bip39-phrase");
+        assert_eq!(rule(&text).as_deref(), expected);
+        // In layers, and in lines.
+        for text in [
+            data_encoding::BASE64.encode(text.as_bytes()),
+            text.replace(' ', "\\u0020"),
+            text.replace(' ', "%20"),
+            phrase.replace(' ', "\n"),
+            phrase.replace(' ', "\\n"),
+        ] {
+            assert_eq!(rule(&text).as_deref(), expected, "{text}");
+        }
+        assert_eq!(rule(&text.replace("wrong", "zoo")), None);
+        if action == Action::Mask {
+            let look = scanner.look(text.as_bytes(), Carrier::Json, &mut Budget::unbounded()).unwrap();
+            let Look::Masked(masked, _) = look else { panic!("{look:?}") };
+            assert_eq!(String::from_utf8(masked).unwrap(), text.replace(phrase, &"*".repeat(phrase.len())));
+        }
+    }
+}

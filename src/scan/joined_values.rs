@@ -8,7 +8,7 @@
 use super::action::{Action, KNOWN_SECRET};
 use super::budget::{Budget, Exhausted};
 use super::finding::Finding;
-use super::inner::unescape;
+use super::near::unescape_near;
 use super::scanner::Scanner;
 
 /// Names whose strings are joined by themselves: the first ones that occur.
@@ -78,7 +78,8 @@ impl JoinedValues {
 /// Whether joined strings hold a secret, with or without their escapes.
 fn holds(scanner: &Scanner, joined: &[u8], budget: &mut Budget) -> Result<bool, Exhausted> {
     budget.spend(joined.len())?;
-    Ok(scanner.exact.matches(joined) || unescape(joined).is_some_and(|text| scanner.exact.matches(&text)))
+    Ok(scanner.exact.matches(joined)
+        || unescape_near(joined, scanner.exact.reach()).is_some_and(|text| scanner.exact.matches(&text)))
 }
 
 /// The place for the strings of a name, as long as there are few names.

@@ -10,9 +10,10 @@
 use std::ops::Range;
 
 use super::budget::{Budget, Exhausted};
+use super::escapes::escaped;
 use super::finding::Finding;
-use super::inner::{escaped, wrapped};
 use super::places::Places;
+use super::runs::wrapped;
 
 /// What values are overwritten with.
 pub(super) const MASK: u8 = b'*';

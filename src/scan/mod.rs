@@ -13,22 +13,27 @@ mod budget;
 mod carrier;
 mod decode;
 mod encoding;
+mod escapes;
 mod exact;
 mod example;
 mod finding;
+mod forms;
 mod grpc;
 mod head;
 mod inner;
 mod joined_values;
 mod keywords;
 mod mask;
+mod mnemonic;
 mod multipart;
+mod near;
 mod owner;
 mod password;
 mod places;
 mod protobuf;
 mod rule_file;
 mod rules;
+mod runs;
 mod scanner;
 mod secret;
 mod signed_form;
@@ -43,8 +48,9 @@ pub use budget::{Budget, Exhausted};
 pub use carrier::Carrier;
 pub use decode::{Decoded, decode};
 pub use encoding::{DecodeError, Encoding};
-pub use exact::{ExactMatcher, MIN_SECRET, PartialMatch, forms};
+pub use exact::{ExactMatcher, MIN_SECRET, PartialMatch};
 pub use finding::{Finding, Passed};
+pub use forms::forms;
 pub use grpc::GrpcMessages;
 pub use head::Head;
 pub use multipart::{boundary, parts};
@@ -59,6 +65,8 @@ pub use windows::{LiveStream, Overlap, Windows};
 mod format_tests;
 #[cfg(test)]
 mod mask_tests;
+#[cfg(test)]
+mod near_tests;
 #[cfg(test)]
 mod reading_tests;
 #[cfg(test)]

@@ -44,8 +44,18 @@ pub(super) struct Entry {
     /// Our extension: people choose the value, so that a variable or a plain example is none.
     #[serde(default)]
     pub(super) password: bool,
+    /// Our extension: what finds the tokens of the rule instead of an expression.
+    pub(super) finder: Option<RuleFinder>,
     /// Our extension: `off` for a rule that applies only where the user's actions name it.
     pub(super) default: Option<DefaultAction>,
+}
+
+/// What finds tokens that have no mark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum RuleFinder {
+    /// Seed phrases with their checksum.
+    #[serde(rename = "bip39")]
+    Bip39,
 }
 
 /// What a rule does that the user says nothing of.

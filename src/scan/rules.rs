@@ -8,8 +8,9 @@ use regex::bytes::Regex;
 
 use super::budget::{Budget, Exhausted};
 use super::keywords::Keywords;
+use super::mnemonic::phrases;
 use super::password::is_placeholder;
-use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, compile};
+use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, RuleFinder, compile};
 
 /// The built-in rules: documented token formats of providers.
 pub(super) const PROVIDERS: &str = include_str!("providers.toml");
@@ -59,6 +60,8 @@ pub struct Rules {
     keywords: Keywords,
     /// Rules without keywords: they always run.
     always: Vec<usize>,
+    /// The rule of seed phrases.
+    phrases: Option<String>,
 }
 
 impl Rules {
@@ -96,11 +99,15 @@ impl Rules {
 
     fn read(files: &[&str], direction: Direction, precompile: bool) -> Result<Self, RulesError> {
         let (mut all, mut always): (Vec<Rule>, Vec<usize>) = Default::default();
-        let mut words = Vec::new();
+        let (mut words, mut seeds) = (Vec::new(), None);
         for file in files {
             let file: File = toml::from_str(file)?;
             let general: Vec<&Allowlist> = file.allowlist.iter().chain(&file.allowlists).collect();
             for entry in file.rules {
+                if entry.finder == Some(RuleFinder::Bip39) {
+                    seeds = Some(entry.id);
+                    continue;
+                }
                 // A rule without an expression applies to file names.
                 let Some(source) = entry.regex else { continue };
                 if entry.direction.is_some_and(|only| only != direction) {
@@ -126,32 +133,37 @@ impl Rules {
                 all.push(Rule { id, source, regex, entropy, group, checksum, password, opt_in, allowlists });
             }
         }
-        Ok(Self { all, keywords: Keywords::new(words), always })
+        Ok(Self { all, keywords: Keywords::new(words), always, phrases: seeds })
     }
 
     /// The number of rules.
     pub fn len(&self) -> usize {
-        self.all.len()
+        self.ids().count()
     }
 
     /// Whether there is a rule with this id.
     pub fn has(&self, id: &str) -> bool {
-        self.all.iter().any(|rule| rule.id == id)
+        self.ids().any(|other| other == id)
     }
 
     /// The ids of all rules.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().map(|rule| rule.id.as_str())
+        self.all.iter().map(|rule| rule.id.as_str()).chain(self.phrases.as_deref())
     }
 
     /// Whether a rule applies only where the user's actions name it.
     pub(super) fn is_opt_in(&self, id: &str) -> bool {
-        self.all.iter().any(|rule| rule.opt_in && rule.id == id)
+        self.all.iter().any(|rule| rule.opt_in && rule.id == id) || self.phrases.as_deref() == Some(id)
     }
 
     /// Whether there are no rules.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.all.is_empty() && self.phrases.is_none()
+    }
+
+    /// The rule of seed phrases, which applies only where the user's actions name it.
+    pub(super) fn phrases(&self) -> Option<&str> {
+        self.phrases.as_deref()
     }
 
     /// Calls `on_match` with the rule's id and the token of each match, until it returns a value.
@@ -208,6 +220,21 @@ impl Rules {
             }
         }
         Ok(None)
+    }
+
+    /// The same for seed phrases.
+    ///
+    /// # Errors
+    /// The budget is exhausted.
+    pub(super) fn find_phrases<T>(
+        &self,
+        bytes: &[u8],
+        budget: &mut Budget,
+        on_match: &mut OnMatch<'_, T>,
+    ) -> Result<Option<T>, Exhausted> {
+        let Some(rule) = &self.phrases else { return Ok(None) };
+        let mut found = phrases(bytes, budget)?.into_iter();
+        Ok(found.find_map(|place| on_match(budget, Token { rule, text: &bytes[place.clone()], place })))
     }
 }
 
@@ -318,7 +345,7 @@ mod tests {
         let rules = Rules::parse(&[PROVIDERS]).unwrap();
         assert!(rules.len() >= 120, "{}", rules.len());
         assert!(rules.always.is_empty() && !rules.keywords.has_short());
-        let ids: std::collections::BTreeSet<&str> = rules.all.iter().map(|rule| rule.id.as_str()).collect();
+        let ids: std::collections::BTreeSet<&str> = rules.ids().collect();
         assert_eq!(ids.len(), rules.len(), "ids are not used twice");
     }
 

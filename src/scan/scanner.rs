@@ -85,6 +85,8 @@ struct ScanContext<'a> {
     rules: bool,
     /// How the text stands in the one that leaves, if findings in it can be masked.
     layer: Option<Layer<'a>>,
+    /// How much around its escapes is looked at once more without them, if that is not all of it.
+    reach: Option<usize>,
 }
 
 impl Scanner {
@@ -166,7 +168,9 @@ impl Scanner {
     ) -> Result<Option<Finding>, Exhausted> {
         if self.is_enabled() {
             let layer = budget.masks.is_some().then_some(Layer::Whole);
-            self.scan_layer(bytes, Depth::default(), ScanContext { location, rules: true, layer }, budget)
+            // Rules search whole texts, and so does what masks, because what it finds has a place in them.
+            let reach = (!self.rules_apply() && layer.is_none()).then(|| self.exact.reach());
+            self.scan_layer(bytes, Depth::default(), ScanContext { location, rules: true, layer, reach }, budget)
         } else {
             Ok(None)
         }
@@ -177,7 +181,8 @@ impl Scanner {
     /// # Errors
     /// The budget is exhausted.
     pub fn scan_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
-        let context = ScanContext { location: Location::Other, rules: false, layer: None };
+        let reach = Some(self.exact.reach());
+        let context = ScanContext { location: Location::Other, rules: false, layer: None, reach };
         if self.is_enabled() && !self.exact.is_empty() {
             self.scan_layer(bytes, Depth::default(), context, budget)
         } else {
@@ -254,7 +259,7 @@ impl Scanner {
     /// budget counts as one that does.
     pub fn contains_secret(&self, bytes: &[u8]) -> bool {
         let strict = Self { action_override: Some(Action::Block), ..self.clone() };
-        let context = ScanContext { location: Location::Other, rules: true, layer: None };
+        let context = ScanContext { location: Location::Other, rules: true, layer: None, reach: None };
         !matches!(strict.scan_layer(bytes, Depth::default(), context, &mut Budget::new(SHORT, SHORT)), Ok(None))
     }
 
@@ -278,6 +283,13 @@ impl Scanner {
         }
     }
 
+    /// Whether a text has a known secret, with so much around its escapes looked at once more.
+    #[cfg(test)]
+    pub(super) fn finds_known(&self, bytes: &[u8], reach: Option<usize>) -> bool {
+        let context = ScanContext { location: Location::Other, rules: false, layer: None, reach };
+        self.scan_layer(bytes, Depth::default(), context, &mut Budget::unbounded()).expect("it has no limit").is_some()
+    }
+
     fn scan_layer(
         &self,
         bytes: &[u8],
@@ -290,7 +302,7 @@ impl Scanner {
             return Ok(Some(finding));
         }
         let outer = context.layer;
-        inner::inner(bytes, budget, &mut |inner, kind, budget| {
+        inner::inner(bytes, context.reach, budget, &mut |inner, kind, budget| {
             let layer = match (kind, &outer) {
                 (Inner::Escaped, Some(outer)) => Some(Layer::Escaped(bytes, outer)),
                 (Inner::Wrapped, Some(outer)) => Some(Layer::Wrapped(bytes, outer)),
@@ -353,30 +365,45 @@ impl Scanner {
         if blanked.is_some() && context.location == Location::Body {
             budget.warnings.push(Finding { rule: PLACEHOLDER.to_owned(), fingerprint: None });
         }
+        if !self.rules_apply() {
+            return Ok(None);
+        }
         let whole = context.layer.is_some();
         let mut exhausted = None;
-        let found =
-            self.rules.find_tokens(blanked.as_deref().unwrap_or(bytes), whole, budget, &mut |budget, found| {
-                let Token { rule, text: token, place } = found;
-                // A text may end within a placeholder.
-                if self.placeholders.iter().any(|finder| is_part(token, finder.needle())) {
-                    return None;
-                }
-                // A rule may match a little more or less than the secret.
-                if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
-                    return None;
-                }
-                if example::is_example(token) || self.is_own_token(rule, token, context.location) {
-                    return None;
-                }
-                let finding = Finding { rule: rule.to_owned(), fingerprint: Some(Actions::fingerprint(rule, token)) };
-                if let (true, Some(masks)) = (whole && self.masks_finding(&finding), &mut budget.masks) {
-                    exhausted = masks.push_token(bytes, place, finding.clone()).err();
-                    return exhausted.map(|_| finding);
-                }
-                self.apply_action(finding, budget)
-            })?;
+        let mut on_match = |budget: &mut Budget, found: Token<'_>| {
+            let Token { rule, text: token, place } = found;
+            // A text may end within a placeholder.
+            if self.placeholders.iter().any(|finder| is_part(token, finder.needle())) {
+                return None;
+            }
+            // A rule may match a little more or less than the secret.
+            if self.exempt.iter().any(|secret| is_part(secret, token) || is_part(token, secret)) {
+                return None;
+            }
+            if example::is_example(token) || self.is_own_token(rule, token, context.location) {
+                return None;
+            }
+            let finding = Finding { rule: rule.to_owned(), fingerprint: Some(Actions::fingerprint(rule, token)) };
+            if let (true, Some(masks)) = (whole && self.masks_finding(&finding), &mut budget.masks) {
+                exhausted = masks.push_token(bytes, place, finding.clone()).err();
+                return exhausted.map(|_| finding);
+            }
+            self.apply_action(finding, budget)
+        };
+        let text = blanked.as_deref().unwrap_or(bytes);
+        let mut found = self.rules.find_tokens(text, whole, budget, &mut on_match)?;
+        // It has no keyword, and costs nothing unless the user wants it.
+        if found.is_none()
+            && self.rules.phrases().is_some_and(|rule| self.actions.names(rule) && self.action(rule) != Action::Off)
+        {
+            found = self.rules.find_phrases(text, budget, &mut on_match)?;
+        }
         exhausted.map_or(Ok(found), Err)
+    }
+
+    /// Whether something that a rule finds would be blocked, masked or reported.
+    fn rules_apply(&self) -> bool {
+        !self.rules.is_empty() && (self.action_override.is_some() || self.actions.any_rule_acts())
     }
 
     /// Whether a finding is masked: neither let through nor blocked.

@@ -38,8 +38,10 @@ mod honest;
 mod lab;
 mod load;
 mod masking;
+mod nginx;
 mod oracle;
 mod programs;
+mod raw_query;
 mod recorded;
 mod refused;
 mod requests;
@@ -50,3 +52,4 @@ mod supervise;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod uploads;

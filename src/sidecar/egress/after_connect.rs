@@ -28,6 +28,7 @@ use super::connection_permit::ConnectionPermit;
 use super::decide::{HandlerResult, is_tunnel, judge, report_rejected, respond};
 use super::drain::{self, RequestBody};
 use super::hand_over::hand_over;
+use super::http1_required::Http1Required;
 use super::peeked::Peeked;
 use super::refusal::ClientKind;
 use super::request::{HEAD, check, check_host_header, short};
@@ -267,7 +268,7 @@ async fn intercept(
     let accepted = tokio::time::timeout(HANDSHAKE, start.into_stream(config)).await;
     // A client that does not trust the bottle's CA closes the connection here; it reports that better than we could.
     let Ok(Ok(stream)) = accepted else { return Ok(()) };
-    requests(egress, stream, intent, Scheme::Https, permit, answered).await;
+    requests(egress, Http1Required::new(stream), intent, Scheme::Https, permit, answered).await;
     Ok(())
 }
 

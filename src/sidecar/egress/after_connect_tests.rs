@@ -467,6 +467,12 @@ async fn curl_speaks_both_versions_to_destinations_of_both() {
             assert_eq!(curl(&["--data-binary", &upload, &url]), format!("{there} POST / with 20971520 bytes\n"));
             assert_eq!(curl(&[&format!("{url}/stream")]), "data: one\n\ndata: two\n\n");
             assert!(curl(&["-d", SECRET, &url]).contains("secret_found"));
+            // Over HTTP/2 no parser takes such a query: curl is told to ask again over HTTP/1.1.
+            let raw = format!("{url}/raw?q={{\"a\":[<b>]}}");
+            assert_eq!(curl(&["--globoff", &raw]), format!("{there} GET /raw with 0 bytes\n"), "{version}");
+            let sent = ["--globoff", "-d", "hello", "-w", "%{http_version}", &raw];
+            assert_eq!(curl(&sent), format!("{there} POST /raw with 5 bytes\n1.1"), "{version}");
+            assert!(curl(&["--globoff", &format!("{raw}&k={SECRET}")]).contains("secret_found"), "{version}");
             assert!(curl(&["-H", "Host: evil.example", &url]).contains("host_mismatch"));
         }
     }

@@ -129,6 +129,7 @@ pub(super) async fn inspect_request(
         inner,
         inspection,
         scanner: scanner.clone(),
+        format: None,
         egress: egress.clone(),
         memory,
         first: Bytes::new(),
@@ -160,7 +161,8 @@ pub(super) async fn inspect_request(
         }
         let mut windows = Windows::new(scanner);
         windows.push(&buffered);
-        return Ok(Inspected::streamed(pieces(Inspection::Windows(windows, None), body, memory).body(hint)));
+        let rest = pieces(Inspection::Windows(windows, None), body, memory);
+        return Ok(Inspected::streamed(InspectedBody { format: Some(format), ..rest }.body(hint)));
     };
     trailers.as_ref().map_or(Ok(()), check_trailers)?;
     let lines = trailers.as_ref().map(trailer_text).unwrap_or_default();
@@ -216,6 +218,7 @@ pub(super) fn inspect_response(
     let pieces = InspectedBody {
         inner: body,
         inspection: Inspection::Live(LiveStream::new(scanner.clone())),
+        format: None,
         scanner: scanner.clone(),
         egress: egress.clone(),
         memory: egress.capacity.memory(),

@@ -18,7 +18,9 @@ use super::bodies::{Body, BoxError, Counter, IncomingBody, Sized};
 use super::capacity::MemoryPermit;
 use super::inspect::{BodyRefusal, check_trailers, mask_message, scan_text, trailer_text};
 use crate::policy::Reason;
-use crate::scan::{AwsChunkedWindows, Carrier, Encoding, GrpcMessages, LiveStream, Overlap, Scanner, Windows};
+use crate::scan::{
+    AwsChunkedWindows, BodyFormat, Carrier, Encoding, GrpcMessages, LiveStream, Overlap, Scanner, Windows,
+};
 
 /// Memory of a window and the rest of the one before it, and of a body in S3's framing, in bytes.
 const WINDOW_MEMORY: usize = 320 << 10;
@@ -60,6 +62,8 @@ pub(super) struct InspectedBody<B> {
     pub(super) inner: B,
     pub(super) inspection: Inspection,
     pub(super) scanner: Arc<Scanner>,
+    /// The format of the body, until its beginning is there: that may say whose upload it is.
+    pub(super) format: Option<BodyFormat>,
     pub(super) egress: Arc<Egress>,
     pub(super) memory: MemoryPermit,
     /// Buffered input that was not scanned yet.
@@ -189,6 +193,13 @@ impl<B: IncomingBody> InspectedBody<B> {
                 self.memory.reserve(WINDOWS * WINDOW_MEMORY).await?;
                 windows.push(&piece);
                 let window = windows.offer(end);
+                // A form's fields come before its file.
+                if let Some(first) = &window
+                    && let Some(format) = self.format.take()
+                    && let Some(id) = format.signer(first)
+                {
+                    self.scanner = Arc::new(self.scanner.for_signer(id));
+                }
                 if window.is_none() && !end {
                     return Ok(Bytes::new());
                 }

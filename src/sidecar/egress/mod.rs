@@ -19,6 +19,7 @@ mod frames;
 mod hand_over;
 mod headers;
 mod http;
+mod http1_required;
 mod inject;
 mod inspect;
 mod inspected_body;

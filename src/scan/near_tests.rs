@@ -1,0 +1,177 @@
+//! Known secrets are found near escapes exactly where they are found when every layer is searched as a whole.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use super::{Action, Actions, Dlp, KNOWN_SECRET, Rules, Scanner};
+
+/// Texts that are compared: a secret is found in about half of them.
+const TEXTS: u64 = 6000;
+
+/// Of letters, words, lines, escapes, and what URLs and JSON escape.
+const SECRETS: [&str; 5] = [
+    "Zt8-Qk2_Wm5Yx7Rv",
+    "correct horse battery",
+    "a\"b\\c/d%41e\nf+g&h",
+    "first line of it\nand a second\n",
+    "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/9",
+];
+
+/// A generator of numbers (xorshift64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).unwrap() % limit
+    }
+
+    fn of<'a>(&mut self, all: &[&'a str]) -> &'a str {
+        all[self.below(all.len())]
+    }
+
+    /// Filler: often a little more or less than the reach, in one run, in words, or in lines.
+    fn filler(&mut self, reach: usize) -> String {
+        let length = match self.below(4) {
+            0 => self.below(8),
+            1 => self.below(3 * reach),
+            _ => reach + self.below(40) - 20,
+        };
+        let (each, between) = match self.below(5) {
+            0 => (length.max(1), ""),
+            1 => (76, "\n"),
+            2 => (64, "\r\n"),
+            3 => (1, "; "),
+            _ => (9, " "),
+        };
+        let mut text = String::new();
+        while text.len() < length {
+            for _ in 0..each {
+                text.push(char::from(b"aGVsbG8gd29ybGQKfQ"[self.below(18)]));
+            }
+            text.push_str(between);
+        }
+        text
+    }
+
+    /// A text in an encoding, or as it is.
+    fn encode(&mut self, text: &str) -> String {
+        let wrapped = |line_end: &str| {
+            let lines: Vec<String> = data_encoding::BASE64
+                .encode(text.as_bytes())
+                .as_bytes()
+                .chunks(40)
+                .map(|line| String::from_utf8_lossy(line).into_owned())
+                .collect();
+            lines.join(line_end)
+        };
+        match self.below(12) {
+            0 => data_encoding::BASE64.encode(text.as_bytes()),
+            1 => data_encoding::HEXLOWER.encode(text.as_bytes()),
+            2 => wrapped("\n"),
+            3 => wrapped("\r\n"),
+            4 => text.replace(' ', "+"),
+            5 => text.chars().rev().collect(),
+            _ => text.to_owned(),
+        }
+    }
+
+    /// Escapes all of a text that JSON or a URL escapes, or some of its letters, whatever they are.
+    fn escape(&mut self, text: &str) -> String {
+        match self.below(8) {
+            0 => serde_json::to_string(text).unwrap().trim_matches('"').to_owned(),
+            1 => url::form_urlencoded::byte_serialize(text.as_bytes()).collect(),
+            2..5 => {
+                let every = [2, 10, 300, 2000][self.below(4)];
+                let mut escaped = String::new();
+                for letter in text.chars() {
+                    match self.below(every) {
+                        0 if letter.is_ascii() => escaped.push_str(&match self.below(4) {
+                            0 => format!("%{:02x}", u32::from(letter)),
+                            1 => format!("\\u{:04X}", u32::from(letter)),
+                            2 => format!("%25{:02X}", u32::from(letter)),
+                            _ => format!("\\\\u{:04x}", u32::from(letter)),
+                        }),
+                        _ => escaped.push(letter),
+                    }
+                }
+                escaped
+            }
+            _ => text.to_owned(),
+        }
+    }
+
+    fn text(&mut self, reach: usize) -> String {
+        let mut text = String::new();
+        for _ in 0..=self.below(6) {
+            let secret = self.of(&SECRETS);
+            let piece = match self.below(6) {
+                0 => secret.to_owned(),
+                1 => secret.chars().take(self.below(secret.len())).collect(),
+                2 => secret.chars().skip(self.below(secret.len())).collect(),
+                3 => self
+                    .of(&["%", "\\", "\\n", "\\u00", "\\u0000", "%00", "%2", "%25", "\\\\", "5c", "\\%", "\u{e9}"])
+                    .into(),
+                _ => self.filler(reach),
+            };
+            let piece = self.encode(&piece);
+            text.push_str(&self.escape(&piece));
+        }
+        for _ in 0..self.below(4) {
+            text = self.escape(&text);
+        }
+        if self.below(6) == 0 {
+            text = self.encode(&text);
+        }
+        text
+    }
+}
+
+#[test]
+fn promise_09_nothing_is_missed_that_is_searched_near_escapes_only() {
+    let (rules, actions) = (Arc::new(Rules::none()), Arc::new(Actions::new(&Dlp::default())));
+    let secrets = SECRETS.map(str::to_owned);
+    let scanner = Scanner::new(&secrets, rules, actions);
+    let reach = scanner.exact.reach();
+    // The user wants nothing else.
+    let actions = [(KNOWN_SECRET.to_owned(), Action::Block)].into();
+    let actions = Arc::new(Actions::new(&Dlp { action: Action::Off, actions, ..Dlp::default() }));
+    let known = Scanner::new(&secrets, Arc::new(Rules::providers().unwrap()), actions);
+    let (mut found, mut deeper) = (0, 0);
+    for seed in 1..=TEXTS {
+        let text = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).text(reach);
+        let whole = scanner.finds_known(text.as_bytes(), None);
+        assert_eq!(scanner.finds_known(text.as_bytes(), Some(reach)), whole, "text {seed}: {text:?}");
+        assert_eq!(known.scan_unbounded(text.as_bytes()).is_some(), whole, "text {seed}: {text:?}");
+        found += u64::from(whole);
+        deeper += u64::from(whole && !scanner.exact.matches(text.as_bytes()));
+    }
+    assert!(found > TEXTS / 4 && found < TEXTS * 3 / 4 && deeper > TEXTS / 10, "{found} {deeper}");
+}
+
+/// Of compressed data, a part says nothing: an escape that is far from its beginning counts, too.
+#[test]
+fn promise_09_compressed_data_with_escapes_stays_whole() {
+    let (rules, actions) = (Arc::new(Rules::none()), Arc::new(Actions::new(&Dlp::default())));
+    let scanner = Scanner::new(&[SECRETS[0].to_owned()], rules, actions);
+    let reach = scanner.exact.reach();
+    let mut compared = 0;
+    for seed in 1..3000_u64 {
+        let mut random = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let noise: String = (0..420).map(|_| char::from(b'!' + u8::try_from(random.below(90)).unwrap())).collect();
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
+        zlib.write_all(format!("{noise}{}", SECRETS[0]).as_bytes()).unwrap();
+        let packed = zlib.finish().unwrap();
+        // With zeros it would stay whole anyway, and with these there would be more escapes.
+        let at = 2 * reach + packed[2 * reach..].iter().position(u8::is_ascii_alphanumeric).unwrap();
+        if packed.iter().any(|byte| b"\0\\%".contains(byte)) || at + 60 > packed.len() {
+            continue;
+        }
+        let text = [&packed[..at], format!("%{:02x}", packed[at]).as_bytes(), &packed[at + 1..]].concat();
+        assert!(scanner.finds_known(&text, None) && scanner.finds_known(&text, Some(reach)), "{seed}");
+        compared += 1;
+    }
+    assert!(compared > 3, "{compared}");
+}
