@@ -9,8 +9,9 @@ use super::pkt::{self, Packet, PktError};
 use super::visible;
 use crate::git_ref::{HEADS, TAGS};
 
-/// Maximum number of references that an upstream may list.
+/// Maximum number of references that an upstream may list, and of bytes of those that are kept.
 const MAX_REFS: usize = 2_000_000;
+const MAX_BYTES: usize = 64 << 20;
 
 /// What an upstream lists.
 #[derive(Debug, Default)]
@@ -37,7 +38,7 @@ impl Listed {
 /// It is malformed, or the upstream refuses.
 pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, ForwardError> {
     let mut listed = Listed::default();
-    let (mut first, mut count) = (true, 0);
+    let (mut first, mut count, mut bytes) = (true, 0, 0);
     loop {
         let line = match pkt::read(&mut conversation.reader).await {
             Ok(Some(Packet::Line(line))) => line,
@@ -60,8 +61,14 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
         let text = String::from_utf8_lossy(text);
         let (id, name) = text.trim_end_matches('\n').split_once(' ').unwrap_or_default();
         count += 1;
-        if count > MAX_REFS || !is_id(id) {
+        if !is_id(id) {
             return Err(ForwardError::Lacks("lists references that cannot be read"));
+        }
+        if name.starts_with("refs/") {
+            bytes += id.len() + name.len();
+        }
+        if count > MAX_REFS || bytes > MAX_BYTES {
+            return Err(ForwardError::Lacks("lists more references than the gate reads"));
         }
         if id != ZERO {
             if name.starts_with(HEADS) || name.starts_with(TAGS) {
@@ -81,4 +88,44 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
         return Err(ForwardError::Lacks("does not report what became of a push"));
     }
     Ok(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conversation::{Task, Trouble};
+    use super::*;
+
+    const ID: &str = "1111111111111111111111111111111111111111";
+
+    /// What is read of these lines, so many times the last one.
+    async fn read(first: &str, last: &str, times: usize) -> Result<Listed, ForwardError> {
+        let list = [pkt::line(first), pkt::line(last).repeat(times), pkt::FLUSH.to_vec()].concat();
+        let (reader, writer) = (Box::new(std::io::Cursor::new(list)), Box::new(tokio::io::sink()));
+        let task = Task(crate::task::spawn(async {}));
+        listed(&mut Conversation { reader, writer, trouble: Trouble::default(), _task: task }).await
+    }
+
+    #[tokio::test]
+    async fn promise_15_so_many_references_of_an_upstream_are_read_and_no_more() {
+        let first = format!("{ID} refs/heads/main\0report-status atomic\n");
+        let have = format!("{ID} .have\n");
+        let listed = read(&first, &have, MAX_REFS - 1).await.unwrap();
+        assert!(listed.offers("atomic") && listed.refs["refs/heads/main"] == ID);
+        let why = read(&first, &have, MAX_REFS).await.unwrap_err().to_string();
+        assert_eq!(why, "the upstream lists more references than the gate reads");
+    }
+
+    #[tokio::test]
+    async fn promise_15_so_many_bytes_of_references_are_kept_and_no_more() {
+        let first = format!("{ID} refs/heads/main\0report-status\n");
+        let most = MAX_BYTES - ID.len() - "refs/heads/main".len();
+        let name = format!("refs/pull/{}", "x".repeat(60_000 - ID.len() - "refs/pull/".len()));
+        let line = format!("{ID} {name}\n");
+        assert!(read(&first, &line, most / 60_000).await.is_ok());
+        let why = read(&first, &line, most / 60_000 + 1).await.unwrap_err().to_string();
+        assert_eq!(why, "the upstream lists more references than the gate reads");
+        // Bytes that are not kept do not count.
+        let borrowed = format!("{ID} .have{}\n", " ".repeat(60_000));
+        assert!(read(&first, &borrowed, most / 60_000 + 1).await.is_ok());
+    }
 }

@@ -51,6 +51,16 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// The word that git has for it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Blob => "blob",
+            Self::Tree => "tree",
+            Self::Commit => "commit",
+            Self::Tag => "tag",
+        }
+    }
 }
 
 /// What is wrong with an object.
@@ -81,6 +91,17 @@ impl Inspector {
         let scanner = Scanner::new(&secrets, rules, actions.clone());
         let scanner = scanner.with_placeholders(known.placeholders.iter().map(String::as_str));
         Ok(Self { scanner, known: Scanner::new(&secrets, Arc::new(Rules::none()), block), actions })
+    }
+
+    /// Whether this one searches for the same as another.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.actions, &other.actions)
+    }
+
+    /// Whether what is found in a file depends on this path of it.
+    pub(super) fn minds(path: &str) -> bool {
+        let path = path.to_ascii_lowercase();
+        [".json", ".ipynb", ".jsonl"].iter().any(|end| path.ends_with(end))
     }
 
     /// All findings in a text that are not allowed. Those whose action is to warn are among them.
@@ -144,8 +165,9 @@ impl Inspector {
         }
         self.text(content, problems)?;
         // A secret may be split over the strings of a JSON file.
-        let is_json = [".json", ".ipynb", ".jsonl"].iter().any(|end| path.to_ascii_lowercase().ends_with(end));
-        if is_json && let Ok(format) = BodyFormat::read("application/json", &[], None) {
+        if Self::minds(path)
+            && let Ok(format) = BodyFormat::read("application/json", &[], None)
+        {
             match format.scan(&self.known, content, &mut Budget::of(content.len())) {
                 Ok(found) => problems.extend(found.map(Problem::Secret)),
                 Err(error) => problems.push(Problem::Uninspectable(error.to_string())),

@@ -101,21 +101,21 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
     // The upstream is asked while git unpacks.
     let unpack = async {
         let Some((quarantine, unpacking)) = push.pack else { return Ok(None) };
-        quarantine.finish(unpacking).await.map_err(|error| {
+        let early = quarantine.finish(unpacking).await.map_err(|error| {
             let refusal = error.refusal();
             Denied::all(refusal.code, refusal.reason)
         })?;
-        Ok::<_, Denied>(Some(quarantine))
+        Ok::<_, Denied>(Some((quarantine, early)))
     };
     let (quarantine, opened) = tokio::join!(unpack, open(served));
     let quarantine = quarantine?;
     let (mut conversation, listed) = opened.map_err(|why| Denied::all("git_upstream_failed", why))?;
     compare(&push.request, &listed)?;
-    let Some(quarantine) = quarantine else {
+    let Some((quarantine, early)) = quarantine else {
         return send(&mut conversation, &listed, &push.request, None, answer).await;
     };
     let published = published(&quarantine, &push.request, &listed, served.terms.force).await?;
-    let released = inspect(gate, served, &quarantine, &published, &inspector, &push.request).await?;
+    let released = inspect(gate, served, &quarantine, (&published, &early), &inspector, &push.request).await?;
     let spent = gate.approvals.spend(&released).map_err(|why| Denied::all("git_not_approved", why))?;
     let pack = Some((&quarantine, &published));
     let outcome = send(&mut conversation, &listed, &push.request, pack, answer).await;

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::commands::{self, CommandsError, Request, ZERO};
+use super::early::Early;
 use super::gate::{Gate, Served};
 use super::git::GitError;
 use super::mirror::MirrorError;
@@ -87,7 +88,7 @@ pub(super) async fn receive(
     if !push.request.has_pack() {
         return Ok(push);
     }
-    match begin(served, from, ends).await {
+    match begin(gate, served, from, ends).await {
         Ok(pack) => push.pack = Some(pack),
         Err(refusal) => {
             push.refused.push((None, refusal));
@@ -100,6 +101,7 @@ pub(super) async fn receive(
 }
 
 async fn begin(
+    gate: &Gate,
     served: &Served,
     from: &mut (impl AsyncRead + Unpin),
     ends: bool,
@@ -108,7 +110,9 @@ async fn begin(
     let quarantine = Quarantine::new(&served.program, &served.folder, mirror);
     let quarantine =
         quarantine.map_err(|error| Refusal::new("git_gate_failed", format!("make room for the pack: {error}")))?;
-    let unpacking = quarantine.receive(from, ends, served.terms.max_push).await;
+    let inspector = gate.inspector().ok_or_else(not_ready)?;
+    let early = Early::start(inspector, served.terms.clone());
+    let unpacking = quarantine.receive(from, ends, served.terms.max_push, early).await;
     unpacking.map(|unpacking| (quarantine, unpacking)).map_err(|error| error.refusal())
 }
 
@@ -117,11 +121,15 @@ async fn drain(from: &mut (impl AsyncRead + Unpin), most: u64) {
     let _ = tokio::io::copy(&mut from.take(most), &mut tokio::io::sink()).await;
 }
 
+fn not_ready() -> Refusal {
+    let reason = "the bottle has not been released yet: no push is accepted before its secrets are known";
+    Refusal::new("git_not_ready", reason)
+}
+
 /// What the names alone refuse.
 fn refused_by_name(gate: &Gate, served: &Served, request: &Request) -> Vec<(Option<String>, Refusal)> {
     let Some(inspector) = gate.inspector() else {
-        let reason = "the bottle has not been released yet: no push is accepted before its secrets are known";
-        return vec![(None, Refusal::new("git_not_ready", reason))];
+        return vec![(None, not_ready())];
     };
     let own = served.own();
     let refused = request.commands.iter().filter_map(|command| {
