@@ -175,6 +175,8 @@ fn promise_10_of_a_pack_only_what_is_published_is_sent() {
             let id = world.commit("clone", "a");
             let own = [id.clone(), world.id(&clone, "HEAD^{tree}"), world.id(&clone, "HEAD:a")];
             let all: Vec<&str> = own.iter().chain(more.iter().copied()).map(String::as_str).collect();
+            // The mirror has what the upstream has, as before any push.
+            world.git(&clone, &["fetch", "-q", "origin"]).expect(true, &[]);
             let before = world.upstream("agent/x");
             let before = if before.is_empty() { ZERO } else { &before };
             let command = format!("{before} {id} refs/heads/agent/x");

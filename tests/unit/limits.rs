@@ -487,7 +487,6 @@ const GIT_GATE: &[Limit] = &[
         others: &[],
         tests: &[
             "promise_15_an_upstream_with_too_many_references_is_not_read",
-            "promise_15_so_many_bytes_of_references_are_kept_and_no_more",
             "promise_15_so_many_references_of_an_upstream_are_read_and_no_more",
         ],
     },

@@ -9,14 +9,13 @@ use super::pkt::{self, Packet, PktError};
 use super::visible;
 use crate::git_ref::{HEADS, TAGS};
 
-/// Maximum number of references that an upstream may list, and of bytes of those that are kept.
+/// Maximum number of references that an upstream may list.
 const MAX_REFS: usize = 2_000_000;
-const MAX_BYTES: usize = 64 << 20;
 
 /// What an upstream lists.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    /// Its references.
+    /// The values of those of its references that were asked for.
     pub(super) refs: BTreeMap<String, String>,
     /// The ids of its branches and tags: what anybody sees who sees the repository. What it lists beside them does not
     /// count as published there: objects of other repositories that it borrows from (`.have`), such as forks, proposals
@@ -32,13 +31,13 @@ impl Listed {
     }
 }
 
-/// Reads what the upstream lists.
+/// Reads what the upstream lists, and the values of these references.
 ///
 /// # Errors
 /// It is malformed, or the upstream refuses.
-pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, ForwardError> {
+pub(super) async fn listed(conversation: &mut Conversation, names: &[&str]) -> Result<Listed, ForwardError> {
     let mut listed = Listed::default();
-    let (mut first, mut count, mut bytes) = (true, 0, 0);
+    let (mut first, mut count) = (true, 0);
     loop {
         let line = match pkt::read(&mut conversation.reader).await {
             Ok(Some(Packet::Line(line))) => line,
@@ -64,17 +63,14 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
         if !is_id(id) {
             return Err(ForwardError::Lacks("lists references that cannot be read"));
         }
-        if name.starts_with("refs/") {
-            bytes += id.len() + name.len();
-        }
-        if count > MAX_REFS || bytes > MAX_BYTES {
+        if count > MAX_REFS {
             return Err(ForwardError::Lacks("lists more references than the gate reads"));
         }
         if id != ZERO {
-            if name.starts_with(HEADS) || name.starts_with(TAGS) {
+            if (name.starts_with(HEADS) || name.starts_with(TAGS)) && !listed.ids.contains(id) {
                 listed.ids.insert(id.to_owned());
             }
-            if name.starts_with("refs/") {
+            if names.contains(&name) {
                 listed.refs.insert(name.to_owned(), id.to_owned());
             }
         }
@@ -102,7 +98,8 @@ mod tests {
         let list = [pkt::line(first), pkt::line(last).repeat(times), pkt::FLUSH.to_vec()].concat();
         let (reader, writer) = (Box::new(std::io::Cursor::new(list)), Box::new(tokio::io::sink()));
         let task = Task(crate::task::spawn(async {}));
-        listed(&mut Conversation { reader, writer, trouble: Trouble::default(), _task: task }).await
+        let names = ["refs/heads/main", "refs/heads/none"];
+        listed(&mut Conversation { reader, writer, trouble: Trouble::default(), _task: task }, &names).await
     }
 
     #[tokio::test]
@@ -110,22 +107,9 @@ mod tests {
         let first = format!("{ID} refs/heads/main\0report-status atomic\n");
         let have = format!("{ID} .have\n");
         let listed = read(&first, &have, MAX_REFS - 1).await.unwrap();
-        assert!(listed.offers("atomic") && listed.refs["refs/heads/main"] == ID);
+        let there = [("refs/heads/main".to_owned(), ID.to_owned())];
+        assert_eq!((listed.offers("atomic"), listed.refs), (true, BTreeMap::from(there)));
         let why = read(&first, &have, MAX_REFS).await.unwrap_err().to_string();
         assert_eq!(why, "the upstream lists more references than the gate reads");
-    }
-
-    #[tokio::test]
-    async fn promise_15_so_many_bytes_of_references_are_kept_and_no_more() {
-        let first = format!("{ID} refs/heads/main\0report-status\n");
-        let most = MAX_BYTES - ID.len() - "refs/heads/main".len();
-        let name = format!("refs/pull/{}", "x".repeat(60_000 - ID.len() - "refs/pull/".len()));
-        let line = format!("{ID} {name}\n");
-        assert!(read(&first, &line, most / 60_000).await.is_ok());
-        let why = read(&first, &line, most / 60_000 + 1).await.unwrap_err().to_string();
-        assert_eq!(why, "the upstream lists more references than the gate reads");
-        // Bytes that are not kept do not count.
-        let borrowed = format!("{ID} .have{}\n", " ".repeat(60_000));
-        assert!(read(&first, &borrowed, most / 60_000 + 1).await.is_ok());
     }
 }

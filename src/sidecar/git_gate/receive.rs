@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::commands::{self, CommandsError, Request, ZERO};
 use super::early::Early;
 use super::gate::{Gate, Served};
-use super::git::GitError;
+use super::listed::branches_and_tags;
 use super::mirror::MirrorError;
 use super::pkt;
 use super::quarantine::{Quarantine, Unpacking};
@@ -34,26 +34,15 @@ pub(super) struct Push {
     pub(super) refused: Vec<(Option<String>, Refusal)>,
 }
 
-/// Why references could not be listed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ListError {
-    /// The upstream cannot be asked.
-    #[error(transparent)]
-    Mirror(#[from] MirrorError),
-    /// git failed.
-    #[error(transparent)]
-    Git(#[from] GitError),
-}
-
 /// Lists the references of the upstream, as `receive-pack` does.
 ///
 /// # Errors
 /// The upstream cannot be asked.
-pub(super) async fn advertisement(served: &Served) -> Result<Vec<u8>, ListError> {
-    served.mirror.refresh().await?;
-    let mut refs = served.mirror.refs().await?;
+pub(super) async fn advertisement(served: &Served) -> Result<Vec<u8>, MirrorError> {
+    let list = served.mirror.refresh().await?;
+    let mut refs = branches_and_tags(&list);
     if refs.is_empty() {
-        refs.push((ZERO.to_owned(), "capabilities^{}".to_owned()));
+        refs.push((ZERO, "capabilities^{}"));
     }
     let mut response = Vec::new();
     for (number, (id, name)) in refs.iter().enumerate() {
