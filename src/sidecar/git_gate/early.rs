@@ -20,8 +20,7 @@ use sha1::{Digest, Sha1};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::inspect::{Inspector, Kind, Problem};
-use super::objects::{LOT, LOT_BYTES, LOTS, MAX_ISSUES};
+use super::inspect::{Inspector, Kind, LOT, LOT_BYTES, LOTS, MAX_ISSUES, Problem};
 use super::terms::Terms;
 
 /// Maximum size of an object that is inspected while it arrives, and of all objects that are unpacked here, in bytes.

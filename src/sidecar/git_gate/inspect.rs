@@ -18,6 +18,14 @@ use crate::sync::lock;
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 const MAX_LFS: usize = 1024;
 
+/// How many objects, and bytes, are inspected together, and how many such lots at a time.
+pub(super) const LOT: usize = 512;
+pub(super) const LOT_BYTES: usize = 2 << 20;
+pub(super) const LOTS: usize = 2;
+/// Maximum number of problems of a push. Some may be let through, so that further objects are still inspected; with more
+/// of them the push is refused.
+pub(super) const MAX_ISSUES: usize = 1000;
+
 /// What a push is searched for.
 #[derive(Clone)]
 pub(super) struct Inspector {

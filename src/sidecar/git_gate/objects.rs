@@ -9,20 +9,13 @@ use tokio::task::JoinHandle;
 
 use super::early::Inspected;
 use super::git::{Git, GitError, Running};
-use super::inspect::{Inspector, Kind, Problem};
+use super::inspect::{Inspector, Kind, LOT, LOT_BYTES, LOTS, MAX_ISSUES, Problem};
 use super::terms::Terms;
 
-/// How many objects, and bytes, are inspected together, and how many such lots at a time.
-pub(super) const LOT: usize = 512;
-pub(super) const LOT_BYTES: usize = 2 << 20;
-pub(super) const LOTS: usize = 2;
 /// Maximum size of an object that is not a file, in bytes.
 const MAX_OTHER: u64 = 16 << 20;
 /// Maximum length of the line before an object, in bytes.
 const MAX_HEAD: u64 = 256;
-/// Maximum number of problems. Some may be let through, so that further objects are still inspected; with more of them
-/// the push is refused.
-pub(super) const MAX_ISSUES: usize = 1000;
 
 /// A problem, and the object that has it.
 #[derive(Debug, Clone)]
