@@ -35,10 +35,8 @@ const HEADER: usize = 12;
 const BEGINNING: &[u8] = b"PACK\0\0\0\x02";
 /// The length of an id, in bytes.
 const ID: usize = 20;
-/// Room behind an object, so that one that is larger than it says is seen.
-const SLACK: usize = 64;
-/// The size of a piece of what is not kept, in bytes.
-const DROPPED: usize = 32 << 10;
+/// The size of a piece that is unpacked at once, in bytes.
+const PIECE: usize = 32 << 10;
 
 type Id = [u8; ID];
 
@@ -148,6 +146,7 @@ struct Unpacking {
     lot: Vec<Arrived>,
     bytes: usize,
     inflate: Decompress,
+    piece: Vec<u8>,
     /// How much may still be unpacked, in bytes.
     left: u64,
 }
@@ -155,7 +154,8 @@ struct Unpacking {
 impl Unpacking {
     fn new(pieces: mpsc::Receiver<Bytes>, to: mpsc::Sender<Vec<Arrived>>) -> Self {
         let from = Pieces { from: pieces, piece: Bytes::new() };
-        Self { from, to, lot: Vec::new(), bytes: 0, inflate: Decompress::new(true), left: MAX_UNPACKED }
+        let (inflate, piece) = (Decompress::new(true), vec![0; PIECE]);
+        Self { from, to, lot: Vec::new(), bytes: 0, inflate, piece, left: MAX_UNPACKED }
     }
 
     /// Passes on every object of at most so many bytes that is in the pack as it is, up to what cannot be read.
@@ -230,23 +230,22 @@ impl Unpacking {
     fn content(&mut self, size: u64, keep: bool) -> Option<Option<Vec<u8>>> {
         self.left = self.left.checked_sub(size)?;
         self.inflate.reset(true);
-        let room = if keep { usize::try_from(size).ok()? + SLACK } else { DROPPED };
-        let mut content = Vec::with_capacity(room);
+        let mut content = Vec::with_capacity(if keep { usize::try_from(size).ok()? } else { 0 });
         loop {
-            let piece = self.from.fill_buf().ok()?;
+            let packed = self.from.fill_buf().ok()?;
             let before = (self.inflate.total_in(), self.inflate.total_out());
-            let status = self.inflate.decompress_vec(piece, &mut content, FlushDecompress::None).ok()?;
+            let status = self.inflate.decompress(packed, &mut self.piece, FlushDecompress::None).ok()?;
             let (read, written) = (self.inflate.total_in(), self.inflate.total_out());
             self.from.consume(usize::try_from(read - before.0).ok()?);
+            if keep && written <= size {
+                content.extend_from_slice(&self.piece[..usize::try_from(written - before.1).ok()?]);
+            }
             if status == Status::StreamEnd {
                 return (written == size).then_some(keep.then_some(content));
             }
             // It has ended too early, is larger than it says, or never ends.
             if (read, written) == before || written > size {
                 return None;
-            }
-            if !keep {
-                content.clear();
             }
         }
     }
