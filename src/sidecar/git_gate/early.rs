@@ -362,7 +362,7 @@ mod tests {
             }
         }
         assert!(objects.len() < all.lines().count(), "there are deltas as well");
-        let revisions = git(at, &["pack-objects", "-q", "--stdout", "--revs", "--delta-base-offset"], b"--all\n");
+        let revisions = git(at, &["pack-objects", "-q", "--stdout", "--revs", "--all", "--delta-base-offset"], b"");
         (revisions, objects)
     }
 
