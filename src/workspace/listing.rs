@@ -151,7 +151,7 @@ mod tests {
         // An index lists what is not there, too: that is a removal, which the agent sees.
         let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
         let entry = |number: usize| format!("100644 {empty} 0\tfolder-{}/{number}\n", number % 100);
-        git(&["update-index", "--index-info"], &(0..MAX_FILES).map(entry).collect::<String>());
+        git(&["update-index", "--index-info"], &(0..MAX_FILES).map(entry).collect::<Vec<_>>().concat());
         assert_eq!(list(folder.path(), &[]).unwrap().paths.len(), MAX_FILES);
         git(&["update-index", "--index-info"], &entry(MAX_FILES));
         let why = list(folder.path(), &[]).unwrap_err().to_string();

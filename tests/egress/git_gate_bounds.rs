@@ -13,6 +13,10 @@ use crate::support::process::wait_for;
 
 /// How long somebody is listened to who must not speak. It decides nothing if the gate is right.
 const A_WHILE: Duration = Duration::from_millis(200);
+/// The largest request of a fetch, and the largest commit, folder or tag, in bytes.
+const MOST: usize = 16 << 20;
+/// Few references have many bytes if each has so many; git reads and lists names of any length.
+const EACH: usize = 60_000;
 const ZERO: &str = "0000000000000000000000000000000000000000";
 
 fn connect(world: &World, request: impl AsRef<[u8]>) -> TcpStream {
@@ -126,7 +130,6 @@ fn promise_15_a_commit_a_folder_and_a_tag_have_a_largest_size() {
     if !in_namespace("git_gate_bounds::promise_15_a_commit_a_folder_and_a_tag_have_a_largest_size") {
         return;
     }
-    const MOST: usize = 16 << 20;
     let mut wish = Wish { by: By::Ssh, ..Wish::default() };
     wish.terms.tags = vec!["*".to_owned()];
     let world = World::new(wish);
@@ -158,8 +161,8 @@ fn promise_15_a_commit_a_folder_and_a_tag_have_a_largest_size() {
     let blob = world.id(&clone, "HEAD:README");
     let each = 28 + 200;
     let count = MOST / each + 1;
-    let entries: String = (0..count).map(|number| format!("100644 blob {blob}\t{number:0200}\n")).collect();
-    let large = world.git_with(&clone, &["mktree"], entries.as_bytes());
+    let entries: Vec<String> = (0..count).map(|number| format!("100644 blob {blob}\t{number:0200}\n")).collect();
+    let large = world.git_with(&clone, &["mktree"], entries.concat().as_bytes());
     let large = String::from_utf8(large).unwrap().trim().to_owned();
     let commit = world.git(&clone, &["commit-tree", "-m", "x", "-p", &parent, &large]).text.trim().to_owned();
     let done = world.git(&clone, &["push", "origin", &format!("{commit}:refs/heads/agent/y")]);
@@ -174,7 +177,7 @@ fn promise_15_a_push_of_too_many_objects_is_refused() {
     let world = World::new(Wish { by: By::Ssh, ..Wish::default() });
     let clone = world.clone_to("clone");
     // The list names each object with its path: few objects, far down.
-    let folder: String = (0..16).map(|_| format!("{}/", "x".repeat(250))).collect();
+    let folder: String = format!("{}/", "x".repeat(250)).repeat(16);
     let mut stream = format!(
         "commit refs/heads/many\ncommitter A <a@example.com> 1 +0000\ndata 2\nx\nfrom {}\n",
         world.id(&clone, "HEAD")
@@ -198,8 +201,6 @@ fn promise_15_an_upstream_with_too_many_references_is_not_read() {
     if !in_namespace("git_gate_bounds::promise_15_an_upstream_with_too_many_references_is_not_read") {
         return;
     }
-    // So many bytes in few references; git reads and lists names of any length.
-    const EACH: usize = 60_000;
     for by in [By::Http, By::Ssh] {
         let world = World::new(Wish { by, ..Wish::default() });
         let id = world.id(&world.path("upstream.git"), "main");
@@ -223,7 +224,6 @@ fn promise_15_the_request_of_a_fetch_has_a_largest_size_also_when_it_is_unpacked
     if !in_namespace("git_gate_bounds::promise_15_the_request_of_a_fetch_has_a_largest_size_also_when_it_is_unpacked") {
         return;
     }
-    const MOST: usize = 16 << 20;
     let world = World::new(Wish::default());
     let packed = |size: usize| {
         let mut to = GzEncoder::new(Vec::new(), Compression::fast());

@@ -325,7 +325,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = folder.path();
         git(at, &["init", "-q", "-b", "main"], b"");
-        let mut long: String = (0..2000).map(|number| format!("line {number}\n")).collect();
+        let lines: Vec<String> = (0..2000).map(|number| format!("line {number}\n")).collect();
+        let mut long = lines.concat();
         for (name, content) in [
             ("a", "nothing\n"),
             ("key", SECRET),
