@@ -95,8 +95,8 @@ mod tests {
 
     /// What is read of these lines, so many times the last one.
     async fn read(first: &str, last: &str, times: usize) -> Result<Listed, ForwardError> {
-        let list = [pkt::line(first), pkt::line(last).repeat(times), pkt::FLUSH.to_vec()].concat();
-        let (reader, writer) = (Box::new(std::io::Cursor::new(list)), Box::new(tokio::io::sink()));
+        let text = [pkt::line(first), pkt::line(last).repeat(times), pkt::FLUSH.to_vec()].concat();
+        let (reader, writer) = (Box::new(std::io::Cursor::new(text)), Box::new(tokio::io::sink()));
         let task = Task(crate::task::spawn(async {}));
         let names = ["refs/heads/main", "refs/heads/none"];
         listed(&mut Conversation { reader, writer, trouble: Trouble::default(), _task: task }, &names).await

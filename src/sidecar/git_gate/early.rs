@@ -178,7 +178,7 @@ impl Unpacking {
                 3 => Some(Kind::Blob),
                 4 => Some(Kind::Tag),
                 // A delta, behind the distance to its base or the id of it: git makes an object of it.
-                6 => self.number().map(|_| None)?,
+                6 => self.number().map(|()| None)?,
                 7 => self.from.read_exact(&mut [0; ID]).ok().map(|()| None)?,
                 _ => return None,
             };
