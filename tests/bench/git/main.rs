@@ -44,6 +44,9 @@ struct Line {
     met: bool,
 }
 
+/// Rows by their name, and what measures them in so many rounds.
+type Group = (&'static str, fn(usize) -> Vec<Line>);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     if std::env::var_os(INSIDE).is_none() {
@@ -54,7 +57,7 @@ fn main() {
     }
     let rounds = arguments.iter().find_map(|word| word.parse().ok()).unwrap_or(ROUNDS);
     let only = arguments.iter().find(|word| word.parse::<usize>().is_err());
-    let groups: [(&str, fn(usize) -> Vec<Line>); 4] =
+    let groups: [Group; 4] =
         [("large", large), ("small", small), ("references", many_references), ("hostile", hostile)];
     let known = only.is_none_or(|only| groups.iter().any(|(name, _)| name == only));
     assert!(known, "there are no rows {only:?}");
