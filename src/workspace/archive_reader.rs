@@ -361,6 +361,50 @@ mod tests {
     }
 
     #[test]
+    fn promise_15_so_many_files_are_read_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left.tar");
+        let files = |count: usize| {
+            let mut tar = tar::Builder::new(io::BufWriter::new(File::create(&path).unwrap()));
+            let mut append = |name: &str| {
+                let mut header = tar::Header::new_gnu();
+                header.set_mode(0o644);
+                header.set_size(0);
+                tar.append_data(&mut header, name, io::empty()).unwrap();
+            };
+            (0..count).for_each(|number| append(&format!("{number}")));
+            // These do not count.
+            append(".git/HEAD");
+            append("sub/.git/HEAD");
+            tar.into_inner().unwrap().into_inner().unwrap();
+            read_at(&path, "", None)
+        };
+        assert_eq!(files(MAX_FILES).unwrap().files.len(), MAX_FILES);
+        let why = files(MAX_FILES + 1).unwrap_err().to_string();
+        assert_eq!(why, format!("there are more than {MAX_FILES} files"));
+    }
+
+    #[test]
+    fn promise_15_below_a_long_path_nothing_is_sure() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("left.tar");
+        for (length, is_sure) in [(LONG_PATH - 1, true), (LONG_PATH, false)] {
+            let mut tar = tar::Builder::new(File::create(&path).unwrap());
+            let name: String =
+                (0..length).map(|at| if at % 200 == 199 && at + 1 < length { '/' } else { 'x' }).collect();
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(tar::EntryType::Directory);
+            header.set_mode(0o755);
+            header.set_size(0);
+            tar.append_data(&mut header, format!("workspace/{name}"), io::empty()).unwrap();
+            tar.into_inner().unwrap();
+            let left = read_at(&path, "/workspace", None).unwrap();
+            assert_eq!(left.uncertain.is_empty(), is_sure, "{length}: {:?}", left.uncertain);
+            assert!(is_sure || left.uncertain[0].ends_with("paths below one of this length cannot be read"));
+        }
+    }
+
+    #[test]
     fn an_archive_that_is_cut_short_anywhere_is_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("left.tar");

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use super::clone::zeroed;
 use super::entry::Entry;
+use super::file::MAX_ARCHIVE;
 use super::git::Git;
 use super::name::Name;
 use super::pull::staging::{import, present};
@@ -60,8 +61,10 @@ pub fn hand_off(
         }
         repository(before, after, &made.0)?;
         let opened = RootDir::at(&made.0)?;
+        let mut left = MAX_ARCHIVE.saturating_sub(after.size);
         for path in walk(&made.0, usize::MAX)? {
-            append(&mut tar, &opened, path.as_bytes(), format!(".git/{path}").as_bytes(), None)?;
+            let name = format!(".git/{path}");
+            append(&mut tar, &opened, (path.as_bytes(), name.as_bytes()), None, &mut left)?;
         }
         folder(&mut tar, b".git/refs")?;
         folder(&mut tar, b".git/objects")?;

@@ -137,6 +137,29 @@ mod tests {
     }
 
     #[test]
+    fn promise_15_so_many_files_are_listed_and_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |arguments: &[&str], input: &str| {
+            let mut child = std::process::Command::new("git");
+            let child = child.arg("-C").arg(folder.path()).args(arguments).stdin(std::process::Stdio::piped());
+            let mut child = child.stdout(std::process::Stdio::null()).spawn().unwrap();
+            io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+            assert!(child.wait().unwrap().success());
+        };
+        git(&["init", "-q"], "");
+        git(&["hash-object", "-w", "--stdin"], "");
+        // An index lists what is not there, too: that is a removal, which the agent sees.
+        let empty = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+        let entry = |number: usize| format!("100644 {empty} 0\tfolder-{}/{number}\n", number % 100);
+        git(&["update-index", "--index-info"], &(0..MAX_FILES).map(entry).collect::<Vec<_>>().concat());
+        assert_eq!(list(folder.path(), &[]).unwrap().paths.len(), MAX_FILES);
+        git(&["update-index", "--index-info"], &entry(MAX_FILES));
+        let why = list(folder.path(), &[]).unwrap_err().to_string();
+        assert_eq!(why, format!("there are more than {MAX_FILES} files"));
+        assert_eq!(list(folder.path(), &["folder-0".to_owned()]).unwrap().paths.len(), MAX_FILES / 100 * 99);
+    }
+
+    #[test]
     fn an_index_is_read_with_its_marks() {
         let text = b"H 100644 1111 0\ta b\0S 100755 1111 0\tsparse\0h 120000 1111 0\tassumed\0s 160000 1111 0\t\xff\0";
         let expected = [

@@ -171,6 +171,42 @@ mod tests {
     }
 
     #[test]
+    fn promise_15_text_of_the_largest_size_is_compared_and_larger_text_is_a_binary_change() {
+        let size = usize::try_from(MAX_TEXT).unwrap();
+        let before = b"line\n".repeat(size / 5);
+        let of_size = |size: usize| [&before[..], b"more of it, and no end"].concat()[..size].to_vec();
+        for (size, is_text) in [(size, true), (size + 1, false)] {
+            let after = of_size(size);
+            let mut text = Vec::new();
+            assert_eq!(patch(&files(&[("a", &before)]), &files(&[("a", &after)]), &mut text).unwrap(), []);
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(text.contains("\n--- a/a\n+++ b/a\n@@ "), is_text, "{size}");
+            assert_eq!(text.contains("\nGIT binary patch\n"), !is_text, "{size}");
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::write(folder.path().join("a"), &before).unwrap();
+            std::fs::write(folder.path().join("x.patch"), &text).unwrap();
+            let done = Command::new("git").args(["apply", "x.patch"]).current_dir(folder.path()).output().unwrap();
+            assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            assert!(std::fs::read(folder.path().join("a")).unwrap() == after, "{size}");
+        }
+    }
+
+    #[test]
+    fn promise_15_a_file_of_the_largest_size_is_in_a_patch_and_a_larger_one_is_named() {
+        for (size, is_there) in [(MAX_CHANGE, true), (MAX_CHANGE + 1, false)] {
+            let content = vec![0; usize::try_from(size).unwrap()];
+            let mut text = Vec::new();
+            let skipped = patch(&files(&[]), &files(&[("a", &content)]), &mut text).unwrap();
+            let names: Vec<_> = skipped.iter().map(|(name, why)| (shown(name), why.as_str())).collect();
+            let text = String::from_utf8(text).unwrap();
+            assert_eq!(text.contains("GIT binary patch"), is_there, "{size}");
+            let left_out = [("a".to_owned(), "it is too large")];
+            assert_eq!(names, if is_there { &[] } else { &left_out[..] });
+            assert_eq!(text.starts_with("# not in this patch: a: it is too large\n"), !is_there);
+        }
+    }
+
+    #[test]
     fn what_git_does_not_take_is_named_and_left_out() {
         let mut text = Vec::new();
         let skipped = patch(&files(&[]), &files(&[(".GIT/config", b"x"), ("a", b"a\n")]), &mut text).unwrap();

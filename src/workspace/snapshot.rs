@@ -163,3 +163,41 @@ pub fn changes(before: &Snapshot, after: &Snapshot) -> BTreeMap<Name, Change> {
     });
     changed.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promise_15_what_a_recipe_reads_is_held_up_to_a_size_and_known_by_its_hash_beyond_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("archive");
+        let archive = File::create_new(&path).unwrap();
+        archive.set_len(MAX_FILE + 1).unwrap();
+        let mut snapshot = Snapshot { archive: Some(Arc::new(File::open(&path).unwrap())), ..Snapshot::default() };
+        let mut add = |name: &str, size: u64| {
+            let at = ContentLocation::Archive(0);
+            let file = Regular { size, executable: false, digest: [7; 32], at };
+            snapshot.files.insert(name.as_bytes().to_vec(), Entry::File(file));
+        };
+        add("a large one", MAX_FILE + 1);
+        // As many as there is space for, and then one byte.
+        let count = u64::try_from(MAX_BYTES).unwrap() / MAX_FILE;
+        for number in 0..count {
+            add(&format!("b {number:02}"), MAX_FILE);
+        }
+        add("c one more", 1);
+        let (files, not_held) = snapshot.load_files().unwrap();
+        assert_eq!(not_held, Vec::<String>::new());
+        let large: Vec<_> = files
+            .iter()
+            .filter(|(_, file)| matches!(file, WorkspaceFile::Large { .. }))
+            .map(|(name, _)| name)
+            .collect();
+        assert_eq!(large, ["a large one", "c one more"]);
+        let WorkspaceFile::Large { size, digest, .. } = &files["c one more"] else { panic!("it is held") };
+        assert_eq!((*size, digest.as_str()), (1, "07".repeat(32).as_str()));
+        let WorkspaceFile::Regular { content, .. } = &files["b 00"] else { panic!("it is not held") };
+        assert_eq!(content.len() as u64, MAX_FILE);
+    }
+}

@@ -70,8 +70,19 @@ impl Spool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workspace::MAX_ARCHIVE;
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn promise_15_an_archive_of_the_largest_size_is_taken_and_a_larger_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spool = Spool::in_folder(folder.path()).unwrap();
+        spool.size = MAX_ARCHIVE - 2;
+        spool.write(b"ab", MAX_ARCHIVE).unwrap();
+        let why = spool.write(b"c", MAX_ARCHIVE).unwrap_err().to_string();
+        assert_eq!(why, format!("it is larger than {MAX_ARCHIVE} bytes"));
+    }
 
     #[test]
     fn zeros_take_no_space_and_nothing_is_left() {

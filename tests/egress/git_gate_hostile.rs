@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bottler::policy::GitTerms;
 
-use crate::git_gate_lab::{By, Wish, World, token};
+use crate::git_gate_lab::{By, SECRET, Wish, World, token};
 use crate::git_gate_packs::bomb;
 use crate::lab::in_namespace;
 
@@ -154,6 +154,38 @@ fn promise_10_what_the_upstream_has_no_more_is_inspected_and_sent_again() {
         } else {
             assert!(response.contains("ng refs/heads/agent/x a secret (github-token"), "{response}");
             assert_eq!(world.upstream("agent/x"), "");
+        }
+    }
+}
+
+#[test]
+fn promise_10_of_a_pack_only_what_is_published_is_sent() {
+    if !in_namespace("git_gate_hostile::promise_10_of_a_pack_only_what_is_published_is_sent") {
+        return;
+    }
+    for by in [By::Http, By::Ssh] {
+        let world = World::new(Wish { by, ..Wish::default() });
+        let clone = world.clone_to("clone");
+        let upstream = world.path("upstream.git");
+        // Objects that no reference leads to: one holds a secret, and nobody would look at it.
+        let secret = object(&world, &clone, "blob", SECRET.as_bytes());
+        let other = object(&world, &clone, "blob", b"nothing\n");
+        for (number, more) in [vec![], vec![&secret], vec![&other], vec![&secret, &other]].iter().enumerate() {
+            world.write("clone/a", format!("{number}\n"));
+            let id = world.commit("clone", "a");
+            let own = [id.clone(), world.id(&clone, "HEAD^{tree}"), world.id(&clone, "HEAD:a")];
+            let all: Vec<&str> = own.iter().chain(more.iter().copied()).map(String::as_str).collect();
+            // The mirror has what the upstream has, as before any push.
+            world.git(&clone, &["fetch", "-q", "origin"]).expect(true, &[]);
+            let before = world.upstream("agent/x");
+            let before = if before.is_empty() { ZERO } else { &before };
+            let command = format!("{before} {id} refs/heads/agent/x");
+            let response = world.post(&[command], &pack(&world, &clone, &all));
+            assert!(response.contains("ok refs/heads/agent/x"), "{response}");
+            world.git(&upstream, &["fsck", "--strict"]).expect(true, &[]);
+            let there = world.git(&upstream, &["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"]).text;
+            assert!(own.iter().all(|id| there.contains(id)), "{there}");
+            assert!(!there.contains(&secret) && !there.contains(&other), "{there}");
         }
     }
 }

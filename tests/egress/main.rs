@@ -22,6 +22,7 @@ mod flood;
 mod git_gate;
 mod git_gate_approved;
 mod git_gate_borrowed;
+mod git_gate_bounds;
 mod git_gate_client;
 mod git_gate_contents;
 mod git_gate_hostile;

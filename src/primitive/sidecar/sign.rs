@@ -29,14 +29,9 @@ static PERMITS: Semaphore = Semaphore::const_new(AT_ONCE);
 pub(super) async fn sign(bottle: &Arc<Bottle>, name: &str, channel: &ControlChannel, wanted: Sign) {
     let Sign { n, repository, data, flags } = wanted;
     let plans = bottle.plan.git.iter().flat_map(|git| &git.repositories);
-    let plan = plans.into_iter().find(|plan| plan.name == repository).cloned();
-    let done = match (plan, PERMITS.try_acquire()) {
-        (None, _) => Err("there is no such repository".to_owned()),
-        (_, Err(_)) => Err(format!("{AT_ONCE} other signatures are waited for")),
-        (Some(plan), Ok(_permit)) => {
-            let work = crate::task::blocking(move || signed(&plan, &data, flags));
-            work.await.unwrap_or_else(|error| Err(error.to_string()))
-        }
+    let done = match plans.into_iter().find(|plan| plan.name == repository) {
+        Some(plan) => in_turn(plan.clone(), data, flags, PATIENCE).await,
+        None => Err("there is no such repository".to_owned()),
     };
     let (decision, code, words) = match &done {
         Ok(_) => ("allow", "git_key_used", "the ssh agent signed a login".to_owned()),
@@ -53,8 +48,17 @@ pub(super) async fn sign(bottle: &Arc<Bottle>, name: &str, channel: &ControlChan
     }
 }
 
+/// Has a login signed, if not too many others are waited for.
+async fn in_turn(plan: RepositoryPlan, data: String, flags: u32, patience: Duration) -> Result<Vec<u8>, String> {
+    let Ok(_permit) = PERMITS.try_acquire() else {
+        return Err(format!("{AT_ONCE} other signatures are waited for"));
+    };
+    let work = crate::task::blocking(move || signed(&plan, &data, flags, patience));
+    work.await.unwrap_or_else(|error| Err(error.to_string()))
+}
+
 /// Has a login signed.
-fn signed(plan: &RepositoryPlan, data: &str, flags: u32) -> Result<Vec<u8>, String> {
+fn signed(plan: &RepositoryPlan, data: &str, flags: u32, patience: Duration) -> Result<Vec<u8>, String> {
     let (Some(socket), Some(file)) = (&plan.agent, &plan.identity_file) else {
         return Err("this repository has no key of an ssh agent".to_owned());
     };
@@ -68,12 +72,17 @@ fn signed(plan: &RepositoryPlan, data: &str, flags: u32) -> Result<Vec<u8>, Stri
     if !is_login(&data, &url.user, &key, &hosts) {
         return Err(format!("only logins of {} with its own key are signed", url.user));
     }
-    ask(socket, &key, &data, flags)
+    ask(socket, &ask_signature(&key, &data, flags), patience)
 }
 
-fn ask(socket: &Path, key: &[u8], data: &[u8], flags: u32) -> Result<Vec<u8>, String> {
-    let answer = ask_agent(socket, &ask_signature(key, data, flags), PATIENCE)
-        .map_err(|error| format!("ask the ssh agent at {}: {error}", socket.display()))?;
+fn ask(socket: &Path, question: &[u8], patience: Duration) -> Result<Vec<u8>, String> {
+    let answer = ask_agent(socket, question, patience).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            let seconds = patience.as_secs();
+            format!("the ssh agent at {} has not answered within {seconds} s", socket.display())
+        }
+        _ => format!("ask the ssh agent at {}: {error}", socket.display()),
+    })?;
     signature(&answer)
         .ok_or_else(|| "the ssh agent does not sign with this key: is it still there (`ssh-add -L`)?".to_owned())
 }
@@ -97,6 +106,52 @@ mod tests {
 
     fn prefixed(bytes: &[u8]) -> Vec<u8> {
         [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes].concat()
+    }
+
+    fn plan(socket: &Path, key: &Path) -> RepositoryPlan {
+        RepositoryPlan {
+            name: "app".to_owned(),
+            url: "git@git.example.com:acme/app.git".to_owned(),
+            credential: None,
+            slot: None,
+            identity_file: Some(key.to_owned()),
+            agent: Some(socket.to_owned()),
+            known_host_key: None,
+            terms: GitTerms::default(),
+        }
+    }
+
+    fn login(user: &str, key: &[u8]) -> String {
+        let start = [b"session".as_slice(), b"\x32"];
+        let words = [user.as_bytes(), b"ssh-connection", b"publickey"].map(prefixed).concat();
+        let data = [prefixed(start[0]), start[1].into(), words, vec![1], prefixed(b"ssh-ed25519"), prefixed(key)];
+        BASE64.encode(&data.concat())
+    }
+
+    #[tokio::test]
+    async fn promise_15_so_many_signatures_are_waited_for_at_a_time_and_not_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(at("own")).status();
+        assert!(made.unwrap().success());
+        let key = public_key(&std::fs::read_to_string(at("own.pub")).unwrap()).unwrap();
+        // An agent that does not answer.
+        let agent = tokio::net::UnixListener::bind(at("socket")).unwrap();
+        let (plan, login) = (plan(&at("socket"), &at("own.pub")), login("git", &key));
+        let ask = |patience: Duration| in_turn(plan.clone(), login.clone(), 0, patience);
+        let waiting: Vec<_> = (0..AT_ONCE).map(|_| crate::task::spawn(ask(PATIENCE))).collect();
+        let mut held = Vec::new();
+        while held.len() < AT_ONCE {
+            held.push(agent.accept().await.unwrap());
+        }
+        assert_eq!(ask(PATIENCE).await.unwrap_err(), "8 other signatures are waited for");
+        drop(held);
+        for waiting in waiting {
+            let why = waiting.await.unwrap().unwrap_err();
+            assert!(why.starts_with("ask the ssh agent at"), "{why}");
+        }
+        let why = ask(Duration::from_secs(1)).await.unwrap_err();
+        assert!(why.starts_with("the ssh agent at") && why.ends_with("has not answered within 1 s"), "{why}");
     }
 
     #[test]
@@ -123,24 +178,9 @@ mod tests {
         let (own, other, absent) = (add("own", true), add("other", true), add("absent", false));
         let answer = ask_agent(&socket, &ask_identities(), PATIENCE).unwrap();
         assert!(lists(&answer, &own) && lists(&answer, &other) && !lists(&answer, &absent));
-        let plan = |name: &str| RepositoryPlan {
-            name: "app".to_owned(),
-            url: "git@git.example.com:acme/app.git".to_owned(),
-            credential: None,
-            slot: None,
-            identity_file: Some(at(&format!("{name}.pub"))),
-            agent: Some(socket.clone()),
-            known_host_key: None,
-            terms: GitTerms::default(),
-        };
-        let login = |user: &str, key: &[u8]| {
-            let start = [b"session".as_slice(), b"\x32"];
-            let words = [user.as_bytes(), b"ssh-connection", b"publickey"].map(prefixed).concat();
-            let data = [prefixed(start[0]), start[1].into(), words, vec![1], prefixed(b"ssh-ed25519"), prefixed(key)];
-            BASE64.encode(&data.concat())
-        };
+        let plan = |name: &str| plan(&socket, &at(&format!("{name}.pub")));
         // What an ed25519 key signs is 64 bytes behind its name.
-        assert_eq!(signed(&plan("own"), &login("git", &own), 0).unwrap().len(), 4 + 11 + 4 + 64);
+        assert_eq!(signed(&plan("own"), &login("git", &own), 0, PATIENCE).unwrap().len(), 4 + 11 + 4 + 64);
         for (plan, data, words) in [
             (plan("own"), login("git", &other), "only logins of git"),
             (plan("own"), login("root", &own), "only logins of git"),
@@ -155,7 +195,7 @@ mod tests {
                 "over ssh",
             ),
         ] {
-            let why = signed(&plan, &data, 0).unwrap_err();
+            let why = signed(&plan, &data, 0, PATIENCE).unwrap_err();
             assert!(why.contains(words), "{words}: {why}");
         }
     }

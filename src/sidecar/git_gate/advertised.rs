@@ -15,7 +15,7 @@ const MAX_REFS: usize = 2_000_000;
 /// What an upstream lists.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    /// Its references.
+    /// The values of those of its references that were asked for.
     pub(super) refs: BTreeMap<String, String>,
     /// The ids of its branches and tags: what anybody sees who sees the repository. What it lists beside them does not
     /// count as published there: objects of other repositories that it borrows from (`.have`), such as forks, proposals
@@ -31,11 +31,11 @@ impl Listed {
     }
 }
 
-/// Reads what the upstream lists.
+/// Reads what the upstream lists, and the values of these references.
 ///
 /// # Errors
 /// It is malformed, or the upstream refuses.
-pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, ForwardError> {
+pub(super) async fn listed(conversation: &mut Conversation, names: &[&str]) -> Result<Listed, ForwardError> {
     let mut listed = Listed::default();
     let (mut first, mut count) = (true, 0);
     loop {
@@ -60,14 +60,17 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
         let text = String::from_utf8_lossy(text);
         let (id, name) = text.trim_end_matches('\n').split_once(' ').unwrap_or_default();
         count += 1;
-        if count > MAX_REFS || !is_id(id) {
+        if !is_id(id) {
             return Err(ForwardError::Lacks("lists references that cannot be read"));
         }
+        if count > MAX_REFS {
+            return Err(ForwardError::Lacks("lists more references than the gate reads"));
+        }
         if id != ZERO {
-            if name.starts_with(HEADS) || name.starts_with(TAGS) {
+            if (name.starts_with(HEADS) || name.starts_with(TAGS)) && !listed.ids.contains(id) {
                 listed.ids.insert(id.to_owned());
             }
-            if name.starts_with("refs/") {
+            if names.contains(&name) {
                 listed.refs.insert(name.to_owned(), id.to_owned());
             }
         }
@@ -81,4 +84,32 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
         return Err(ForwardError::Lacks("does not report what became of a push"));
     }
     Ok(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conversation::{Task, Trouble};
+    use super::*;
+
+    const ID: &str = "1111111111111111111111111111111111111111";
+
+    /// What is read of these lines, so many times the last one.
+    async fn read(first: &str, last: &str, times: usize) -> Result<Listed, ForwardError> {
+        let text = [pkt::line(first), pkt::line(last).repeat(times), pkt::FLUSH.to_vec()].concat();
+        let (reader, writer) = (Box::new(std::io::Cursor::new(text)), Box::new(tokio::io::sink()));
+        let task = Task(crate::task::spawn(async {}));
+        let names = ["refs/heads/main", "refs/heads/none"];
+        listed(&mut Conversation { reader, writer, trouble: Trouble::default(), _task: task }, &names).await
+    }
+
+    #[tokio::test]
+    async fn promise_15_so_many_references_of_an_upstream_are_read_and_no_more() {
+        let first = format!("{ID} refs/heads/main\0report-status atomic\n");
+        let have = format!("{ID} .have\n");
+        let listed = read(&first, &have, MAX_REFS - 1).await.unwrap();
+        let there = [("refs/heads/main".to_owned(), ID.to_owned())];
+        assert_eq!((listed.offers("atomic"), listed.refs), (true, BTreeMap::from(there)));
+        let why = read(&first, &have, MAX_REFS).await.unwrap_err().to_string();
+        assert_eq!(why, "the upstream lists more references than the gate reads");
+    }
 }

@@ -4,12 +4,14 @@ use tokio::process::Command;
 
 /// Settings of every process: larger files are streamed, packs are mapped in small windows, nothing is repacked or
 /// run by itself.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 13] = [
     "core.bigFileThreshold=16m",
     "core.packedGitWindowSize=16m",
     "core.packedGitLimit=256m",
     "core.hooksPath=/dev/null",
     "core.alternateRefsCommand=true",
+    // What is here need not outlive the machine: it is fetched, or pushed, again.
+    "core.fsync=none",
     "gc.auto=0",
     // Packs are indexed, loose objects are not.
     "fetch.unpackLimit=1",

@@ -1,24 +1,25 @@
 //! Sends a push to the upstream: first what the upstream lists, then the commands with the old values that the client
-//! saw, then a pack of exactly the objects that were inspected, all in one conversation. What the upstream says is
-//! shown to the client without controls.
+//! saw, then a pack of exactly the objects that were inspected, all in one conversation: the one that arrived, if it has
+//! exactly these, or one that git makes of them. What the upstream says is shown to the client without controls.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::advertised::Listed;
 use super::commands::{Command, Request};
 use super::conversation::Conversation;
-use super::git::{DEADLINE, Git};
+use super::git::{DEADLINE, Git, GitError, Running};
 use super::outcome::{ForwardError, read_bands, read_plain, read_report, words};
-use super::pkt;
 use super::publish::Published;
 use super::report::Answer;
+use super::{pack, pkt};
 
 /// The header of a pack: `PACK`, its version, and the number of objects (git, `gitformat-pack(5)`).
 const HEADER: usize = 12;
 /// The size of a piece of a pack, in bytes.
-const PIECE: usize = 64 << 10;
+const PIECE: usize = 256 << 10;
 
 /// Sends commands and pack; returns what became of each command.
 ///
@@ -73,37 +74,60 @@ pub(super) async fn send(
 
 /// Sends a pack of exactly the published objects; false if the upstream takes no more.
 async fn send_pack(conversation: &mut Conversation, git: &Git, published: &Published) -> Result<bool, ForwardError> {
-    // The client has found deltas already: they are used again, and no further ones are looked for.
-    let mut running = git.start(&["pack-objects", "--stdout", "--delta-base-offset", "--window=0", "-q"])?;
-    let (Some(mut stdin), Some(mut stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
-        return Err(running.unexpected("it has no pipes").into());
+    let (mut from, running) = match pack::whole(git.repository(), published) {
+        Some(path) => (open(&path).await?, None),
+        None => make(git, published)?,
     };
-    let list = published.list.clone();
-    crate::task::spawn(async move {
-        let _ = stdin.write_all(&list).await;
-    });
+    let wrong = |problem: String| GitError::Output { command: "pack-objects".to_owned(), problem };
     let mut header = [0; HEADER];
-    if stdout.read_exact(&mut header).await.is_err() {
-        running.end().await?;
+    if from.read_exact(&mut header).await.is_err() {
+        end(running).await?;
         return Err(ForwardError::Ended("git writes no pack".to_owned()));
     }
     let count = u32::from_be_bytes([header[8], header[9], header[10], header[11]]);
     if &header[..4] != b"PACK" || usize::try_from(count) != Ok(published.objects.len()) {
         let problem = format!("its pack has {count} objects, and {} were inspected", published.objects.len());
-        return Err(running.unexpected(problem).into());
+        return Err(wrong(problem).into());
     }
     if conversation.writer.write_all(&header).await.is_err() {
         return Ok(false);
     }
     let mut piece = vec![0; PIECE];
     loop {
-        let length = stdout.read(&mut piece).await.map_err(|error| running.unexpected(error.to_string()))?;
+        let length = from.read(&mut piece).await.map_err(|error| wrong(error.to_string()))?;
         if length == 0 {
-            running.end().await?;
+            end(running).await?;
             return Ok(true);
         }
         if conversation.writer.write_all(&piece[..length]).await.is_err() {
             return Ok(false);
         }
+    }
+}
+
+type Source = Box<dyn AsyncRead + Send + Unpin>;
+
+async fn open(path: &Path) -> Result<Source, GitError> {
+    let file = tokio::fs::File::open(path).await;
+    Ok(Box::new(file.map_err(|source| GitError::Run { command: "index-pack".to_owned(), source })?))
+}
+
+/// Makes a pack. The client has found deltas already: they are used again, and no further ones are looked for.
+fn make(git: &Git, published: &Published) -> Result<(Source, Option<Running>), GitError> {
+    let mut running = git.start(&["pack-objects", "--stdout", "--delta-base-offset", "--window=0", "-q"])?;
+    let (Some(mut stdin), Some(stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
+        return Err(running.unexpected("it has no pipes"));
+    };
+    let list = published.list.clone();
+    crate::task::spawn(async move {
+        let _ = stdin.write_all(&list).await;
+    });
+    Ok((Box::new(stdout), Some(running)))
+}
+
+async fn end(running: Option<Running>) -> Result<(), GitError> {
+    match running {
+        Some(running) => running.end().await,
+        None => Ok(()),
     }
 }

@@ -260,6 +260,53 @@ mod tests {
         assert!(git.run(&["ls-remote", &other], Vec::new(), 1 << 20).await.is_err());
     }
 
+    /// git's place is taken by a script that reads a line and then does something.
+    fn script(folder: &Path, text: &str) -> Git {
+        let program = folder.join("program");
+        std::fs::write(&program, format!("#!/bin/sh\nread line\n{text}\n")).unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        Git::new(&program, folder)
+    }
+
+    #[tokio::test]
+    async fn promise_15_a_process_has_its_processor_time_limited_and_dumps_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = script(folder.path(), "cat /proc/self/limits");
+        let text = String::from_utf8(git.run(&[], b"go\n".to_vec(), 1 << 20).await.unwrap()).unwrap();
+        let limit = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_ascii_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(limit("Max cpu time"), [CPU.to_string(), CPU.to_string()]);
+        assert_eq!(limit("Max address space"), [OWN.to_string(), OWN.to_string()]);
+        assert_eq!(limit("Max core file size"), ["0", "0"]);
+        // What such a limit does to a process that works without end.
+        let running = script(folder.path(), "while :; do :; done").start(&[]).unwrap();
+        let pid = Pid::from_raw(i32::try_from(running.child.id().unwrap()).unwrap());
+        prlimit(pid, Resource::Cpu, Rlimit { current: Some(1), maximum: Some(1) }).unwrap();
+        let mut running = running;
+        running.child.stdin.take().unwrap().write_all(b"go\n").await.unwrap();
+        let why = running.end().await.unwrap_err().to_string();
+        assert!(why.contains("SIGKILL") || why.contains("SIGXCPU"), "{why}");
+    }
+
+    // The clock stands still while the process works, and goes on at once when there is nothing else to do.
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_a_process_that_does_not_end_is_killed_at_its_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = script(folder.path(), "exec sleep 3600");
+        let began = tokio::time::Instant::now();
+        let why = git.run(&["fetch"], b"go\n".to_vec(), 1 << 20).await.unwrap_err().to_string();
+        assert_eq!((why.as_str(), began.elapsed().as_secs()), ("git fetch did not end within 600 s", 600));
+        let at = folder.path().canonicalize().unwrap();
+        let is_there = |process: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_link(process.unwrap().path().join("cwd")).is_ok_and(|folder| folder == at)
+        };
+        while std::fs::read_dir("/proc").unwrap().any(is_there) {
+            std::thread::yield_now();
+        }
+    }
+
     #[tokio::test]
     async fn promise_15_a_process_has_bounds_of_output_and_memory() {
         let folder = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::body::{Body, PIPE, Response, full, reader, streamed, text};
 use super::conversation::Service;
-use super::fetch::{self, MAX_REQUEST, Version};
+use super::fetch::{self, FetchError, MAX_REQUEST, Version};
 use super::gate::{Gate, Operation, Served};
 use super::lfs_serve::{self, Asked};
 use super::report::{Answer, QUEUE};
@@ -122,6 +122,11 @@ fn failed(gate: &Gate, served: &Served, why: &str) -> Vec<u8> {
     pkt::line(format!("ERR bottler: {}", super::visible::reason(why)))
 }
 
+fn too_large() -> Response {
+    let why = format!("{}\n", FetchError::Large);
+    text(StatusCode::PAYLOAD_TOO_LARGE, "text/plain", why)
+}
+
 async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incoming>) -> Response {
     let kind = "application/x-git-upload-pack-result";
     let version = version(&request);
@@ -130,19 +135,21 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
         return text(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the git gate is ending\n");
     };
     let mut body = Vec::new();
-    let mut from = reader(request.into_body()).take(MAX_REQUEST);
+    let mut from = reader(request.into_body()).take(MAX_REQUEST + 1);
     let read = tokio::time::timeout(PATIENCE, from.read_to_end(&mut body)).await;
-    if !matches!(read, Ok(Ok(_))) || body.len() as u64 == MAX_REQUEST {
-        return text(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "text/plain",
-            "the request of a fetch is too large, or did not arrive in time\n",
-        );
+    if !matches!(read, Ok(Ok(_))) {
+        return text(StatusCode::REQUEST_TIMEOUT, "text/plain", "the request of a fetch did not arrive in time\n");
+    }
+    if body.len() as u64 > MAX_REQUEST {
+        return too_large();
     }
     if is_gzip {
         let mut plain = Vec::new();
-        let read = flate2::read::GzDecoder::new(&body[..]).take(MAX_REQUEST).read_to_end(&mut plain);
-        if read.is_err() || plain.len() as u64 == MAX_REQUEST {
+        let read = flate2::read::GzDecoder::new(&body[..]).take(MAX_REQUEST + 1).read_to_end(&mut plain);
+        if plain.len() as u64 > MAX_REQUEST {
+            return too_large();
+        }
+        if read.is_err() {
             return text(StatusCode::BAD_REQUEST, "text/plain", "the request of a fetch cannot be decompressed\n");
         }
         body = plain;

@@ -18,6 +18,14 @@ use crate::sync::lock;
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/";
 const MAX_LFS: usize = 1024;
 
+/// How many objects, and bytes, are inspected together, and how many such lots at a time.
+pub(super) const LOT: usize = 512;
+pub(super) const LOT_BYTES: usize = 2 << 20;
+pub(super) const LOTS: usize = 2;
+/// Maximum number of problems of a push. Some may be let through, so that further objects are still inspected; with more
+/// of them the push is refused.
+pub(super) const MAX_ISSUES: usize = 1000;
+
 /// What a push is searched for.
 #[derive(Clone)]
 pub(super) struct Inspector {
@@ -51,6 +59,16 @@ impl Kind {
             _ => None,
         }
     }
+
+    /// The word that git has for it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Blob => "blob",
+            Self::Tree => "tree",
+            Self::Commit => "commit",
+            Self::Tag => "tag",
+        }
+    }
 }
 
 /// What is wrong with an object.
@@ -81,6 +99,17 @@ impl Inspector {
         let scanner = Scanner::new(&secrets, rules, actions.clone());
         let scanner = scanner.with_placeholders(known.placeholders.iter().map(String::as_str));
         Ok(Self { scanner, known: Scanner::new(&secrets, Arc::new(Rules::none()), block), actions })
+    }
+
+    /// Whether this one searches for the same as another.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.actions, &other.actions)
+    }
+
+    /// Whether what is found in a file depends on this path of it.
+    pub(super) fn minds(path: &str) -> bool {
+        let path = path.to_ascii_lowercase();
+        [".json", ".ipynb", ".jsonl"].iter().any(|end| path.ends_with(end))
     }
 
     /// All findings in a text that are not allowed. Those whose action is to warn are among them.
@@ -144,8 +173,9 @@ impl Inspector {
         }
         self.text(content, problems)?;
         // A secret may be split over the strings of a JSON file.
-        let is_json = [".json", ".ipynb", ".jsonl"].iter().any(|end| path.to_ascii_lowercase().ends_with(end));
-        if is_json && let Ok(format) = BodyFormat::read("application/json", &[], None) {
+        if Self::minds(path)
+            && let Ok(format) = BodyFormat::read("application/json", &[], None)
+        {
             match format.scan(&self.known, content, &mut Budget::of(content.len())) {
                 Ok(found) => problems.extend(found.map(Problem::Secret)),
                 Err(error) => problems.push(Problem::Uninspectable(error.to_string())),

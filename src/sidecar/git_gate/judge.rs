@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::commands::Request;
+use super::early::Inspected;
 use super::gate::{Gate, Operation, Served};
 use super::inspect::{Inspector, Kind, Problem, is_known};
 use super::lfs::Object;
@@ -47,7 +48,7 @@ impl Denied {
     }
 }
 
-/// Inspects every object that is published, and every path that a new commit changes. Returns what passes because the
+/// Inspects every object that is published and not in `early`, and every path that a new commit changes. Returns what passes because the
 /// operator has approved it.
 ///
 /// # Errors
@@ -56,14 +57,14 @@ pub(super) async fn inspect(
     gate: &Arc<Gate>,
     served: &Arc<Served>,
     quarantine: &Quarantine,
-    published: &Published,
+    (published, early): (&Published, &Inspected),
     inspector: &Inspector,
     request: &Request,
 ) -> Result<Vec<String>, Denied> {
     let git = &quarantine.git;
     let protects = |path: &[u8]| served.terms.protects(path);
     let (issues, protected) = tokio::join!(
-        objects::inspect(git, &published.objects, inspector, &served.terms),
+        objects::inspect(git, &published.objects, inspector, &served.terms, early),
         history::changes(git, &published.commits, protects, approvals::MOST + 1),
     );
     let failed = |error: String| Denied::all("git_gate_failed", format!("the push could not be inspected: {error}"));

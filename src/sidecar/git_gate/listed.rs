@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::commands::is_id;
 use super::demand::is_other;
 use crate::git_ref::{self, HEADS, TAGS};
 
@@ -33,6 +34,14 @@ pub(super) fn relevant(list: &[u8]) -> Relevant {
     Relevant { head, ours, others }
 }
 
+/// The branches and tags of a list: ids and names, in its order.
+pub(super) fn branches_and_tags(list: &[u8]) -> Vec<(&str, &str)> {
+    let lines = list.split(|&byte| byte == b'\n').filter_map(|line| std::str::from_utf8(line).ok()?.split_once('\t'));
+    // What is behind an annotated tag is listed as well, by a name that is none.
+    let is_ours = |name: &str| (name.starts_with(HEADS) || name.starts_with(TAGS)) && git_ref::is_printable_name(name);
+    lines.filter(|(id, name)| is_id(id) && is_ours(name)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +55,16 @@ mod tests {
         assert_eq!(ours, ["ref: refs/heads/main\tHEAD", "1\trefs/heads/main", "3\trefs/tags/v1"]);
         assert_eq!(others, BTreeMap::from([("refs/pull/1/head".to_owned(), "2".to_owned())]));
         assert_eq!(relevant(b"ref: refs/heads/../x\tHEAD").head, None);
+    }
+
+    #[test]
+    fn branches_and_tags_are_listed_by_their_names_alone() {
+        let [a, b] = ["a".repeat(40), "b".repeat(40)];
+        let list = format!(
+            "ref: refs/heads/main\tHEAD\n{a}\tHEAD\n{a}\trefs/heads/main\n{b}\trefs/pull/1/head\n{b}\trefs/tags/v1\n\
+             {a}\trefs/tags/v1^{{}}\n{a}\trefs/heads/a..b\nx\trefs/heads/x\n{a} refs/heads/y\n"
+        );
+        assert_eq!(branches_and_tags(list.as_bytes()), [(&*a, "refs/heads/main"), (&*b, "refs/tags/v1")]);
+        assert_eq!(branches_and_tags(b""), []);
     }
 }

@@ -63,13 +63,16 @@ pub(super) struct Mirror {
     kept: Mutex<()>,
 }
 
+/// What an upstream lists, as `git ls-remote` prints it.
+pub(super) type List = Arc<[u8]>;
+
 /// The last answer of the upstream.
 struct Asked {
     /// Operations up to this one are answered.
     covers: u64,
-    outcome: Result<(), MirrorError>,
+    outcome: Result<List, MirrorError>,
     /// What the upstream listed when the mirror was last made equal to it.
-    listed: Option<Vec<u8>>,
+    listed: Option<List>,
     /// What it listed then beside branches and tags: names and ids.
     others: BTreeMap<String, String>,
     /// Those of them that the mirror has.
@@ -85,16 +88,17 @@ impl Mirror {
         let git = Git::new(program, &create_bare(folder.join("mirror.git"))?);
         let pipe = Pipe::listen(folder.join("pipe"), target)?;
         let (others, brought) = (BTreeMap::new(), BTreeMap::new());
-        let asked = Mutex::new(Asked { covers: 0, outcome: Ok(()), listed: None, others, brought });
+        let asked = Mutex::new(Asked { covers: 0, outcome: Ok(List::default()), listed: None, others, brought });
         let (tickets, fetched, kept) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(()));
         Ok(Self { name: name.to_owned(), git, pipe, tickets, asked, fetched, kept })
     }
 
-    /// Makes the mirror equal to what the upstream has now, or had at some moment after this was called.
+    /// Makes the mirror equal to what the upstream has now, or had at some moment after this was called; returns what it
+    /// listed then.
     ///
     /// # Errors
     /// The upstream cannot be asked.
-    pub(super) async fn refresh(self: &Arc<Self>) -> Result<(), MirrorError> {
+    pub(super) async fn refresh(self: &Arc<Self>) -> Result<List, MirrorError> {
         let ticket = self.tickets.fetch_add(1, Ordering::SeqCst) + 1;
         let mirror = self.clone();
         // Who asked may go; what was begun is ended.
@@ -124,12 +128,13 @@ impl Mirror {
         }
     }
 
-    async fn ask(self: &Arc<Self>, asked: &mut Asked) -> Result<(), MirrorError> {
+    async fn ask(self: &Arc<Self>, asked: &mut Asked) -> Result<List, MirrorError> {
         let git = self.pipe.transport(&self.git).map_err(|error| self.error(error.to_string()))?;
         let url = pipe::url();
         let list = self.explained(git.run(&["ls-remote", "--symref", &url], Vec::new(), MAX_REFS).await).await?;
-        if asked.listed.as_deref() == Some(&list) {
-            return Ok(());
+        let list = List::from(list);
+        if asked.listed.as_ref() == Some(&list) {
+            return Ok(list);
         }
         let Relevant { head, ours, others } = relevant(&list);
         self.forget(&mut asked.brought, &others).await?;
@@ -142,8 +147,8 @@ impl Mirror {
                 self.git.run(&["symbolic-ref", "HEAD", &head], Vec::new(), 0).await.map_err(own)?;
             }
         }
-        asked.listed = Some(list);
-        Ok(())
+        asked.listed = Some(list.clone());
+        Ok(list)
     }
 
     /// Removes half packs of fetches that were killed: there is one fetch at a time.
@@ -250,18 +255,6 @@ impl Mirror {
             asked.brought.extend(brought.collect::<Vec<_>>());
         }
         Ok(())
-    }
-
-    /// The branches and tags: ids and names.
-    ///
-    /// # Errors
-    /// git fails.
-    pub(super) async fn refs(&self) -> Result<Vec<(String, String)>, GitError> {
-        let format = "--format=%(objectname) %(refname)";
-        let list = self.git.run(&["for-each-ref", format, HEADS, TAGS], Vec::new(), MAX_REFS).await?;
-        let lines = String::from_utf8_lossy(&list).into_owned();
-        let pairs = lines.lines().filter_map(|line| line.split_once(' '));
-        Ok(pairs.map(|(id, name)| (id.to_owned(), name.to_owned())).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 //! in a quarantine, every object that would be published is inspected, and exactly those objects are forwarded, or
 //! nothing is (promise 10). git itself runs as a tool without network, keys, configuration or hooks.
 //!
-//! A push: [`serve`] and [`http`] → [`pkt`] → [`commands`] → [`receive`] → [`quarantine`] → [`publish`] →
+//! A push: [`serve`] and [`http`] → [`pkt`] → [`commands`] → [`receive`] → [`quarantine`] ∥ [`early`] → [`publish`] →
 //! [`objects`] and [`history`] → [`forward`] → [`report`]; [`push`] is what joins them. Beside: [`mirror`] and
 //! [`upstream`], which holds the keys.
 
@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod conversation;
 mod demand;
+mod early;
 mod environment;
 mod fetch;
 mod forward;
@@ -32,6 +33,7 @@ mod mirror;
 mod object;
 mod objects;
 mod outcome;
+mod pack;
 mod packed;
 mod pipe;
 mod pkt;

@@ -7,21 +7,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::ChildStdout;
 use tokio::task::JoinHandle;
 
+use super::early::Inspected;
 use super::git::{Git, GitError, Running};
-use super::inspect::{Inspector, Kind, Problem};
+use super::inspect::{Inspector, Kind, LOT, LOT_BYTES, LOTS, MAX_ISSUES, Problem};
 use super::terms::Terms;
 
-/// How many objects, and bytes, are inspected together, and how many such lots at a time.
-const LOT: usize = 512;
-const LOT_BYTES: usize = 2 << 20;
-const LOTS: usize = 2;
 /// Maximum size of an object that is not a file, in bytes.
 const MAX_OTHER: u64 = 16 << 20;
 /// Maximum length of the line before an object, in bytes.
 const MAX_HEAD: u64 = 256;
-/// Maximum number of problems. Some may be let through, so that further objects are still inspected; with more of them
-/// the push is refused.
-const MAX_ISSUES: usize = 1000;
 
 /// A problem, and the object that has it.
 #[derive(Debug, Clone)]
@@ -49,10 +43,17 @@ pub(super) enum ObjectsError {
     /// git failed, or wrote what was not expected.
     #[error(transparent)]
     Git(#[from] GitError),
-    /// A file is larger than what the manifest allows.
-    #[error("{path} has {size} bytes; a file may have at most {most}")]
+    /// A file is larger than what the manifest allows, or another object than what the gate does.
+    #[error("{path} has {size} bytes; {} may have at most {most}", match kind {
+        Kind::Blob => "a file",
+        Kind::Tree => "a folder",
+        Kind::Commit => "a commit",
+        Kind::Tag => "a tag",
+    })]
     TooLarge {
-        /// The file.
+        /// What it is.
+        kind: Kind,
+        /// The file, or the object's id.
         path: String,
         /// Its size, in bytes.
         size: u64,
@@ -70,7 +71,7 @@ pub(super) enum ObjectsError {
     Inspect(#[from] tokio::task::JoinError),
 }
 
-/// Inspects objects; returns what is wrong with them, in their order.
+/// Inspects objects; returns what is wrong with them, in their order. `early` has been inspected already.
 ///
 /// # Errors
 /// An object cannot be read, or is too large.
@@ -79,22 +80,51 @@ pub(super) async fn inspect(
     objects: &[(String, String)],
     inspector: &Inspector,
     terms: &Arc<Terms>,
+    early: &Inspected,
 ) -> Result<Vec<Issue>, ObjectsError> {
+    let (mut issues, mut rest) = (Vec::new(), Vec::new());
+    for (number, (id, path)) in objects.iter().enumerate() {
+        match early.of(inspector, id, path) {
+            Some((kind, problems)) => issues.extend(problems.iter().map(|problem| {
+                let (id, path, problem) = (id.clone(), path.clone(), problem.clone());
+                (number, Issue { id, kind: *kind, path, problem })
+            })),
+            None => rest.push((number, id, path)),
+        }
+    }
+    if !rest.is_empty() {
+        inspect_rest(git, &rest, inspector, terms, &mut issues).await?;
+    }
+    if issues.len() > MAX_ISSUES {
+        return Err(ObjectsError::TooMany);
+    }
+    issues.sort_by_key(|(number, _)| *number);
+    Ok(issues.into_iter().map(|(_, issue)| issue).collect())
+}
+
+/// Reads objects from git, each with its number, and inspects them.
+async fn inspect_rest(
+    git: &Git,
+    objects: &[(usize, &String, &String)],
+    inspector: &Inspector,
+    terms: &Arc<Terms>,
+    issues: &mut Vec<(usize, Issue)>,
+) -> Result<(), ObjectsError> {
     let mut running = git.start(&["cat-file", "--batch", "--buffer"])?;
     let (Some(mut stdin), Some(stdout)) = (running.child.stdin.take(), running.child.stdout.take()) else {
         return Err(running.unexpected("it has no pipes").into());
     };
-    let ids: String = objects.iter().flat_map(|(id, _)| [id.as_str(), "\n"]).collect();
+    let ids: String = objects.iter().flat_map(|(_, id, _)| [id.as_str(), "\n"]).collect();
     let feed = crate::task::spawn(async move {
         let _ = stdin.write_all(ids.as_bytes()).await;
     });
     let mut stdout = BufReader::with_capacity(1 << 20, stdout);
-    let (mut issues, mut lot, mut bytes) = (Vec::new(), Vec::new(), 0);
-    let mut lots: VecDeque<JoinHandle<Vec<Issue>>> = VecDeque::new();
-    for (id, path) in objects {
+    let (mut lot, mut bytes) = (Vec::new(), 0);
+    let mut lots: VecDeque<JoinHandle<Vec<(usize, Issue)>>> = VecDeque::new();
+    for (number, id, path) in objects {
         let object = read(&running, &mut stdout, id, path, terms.max_file).await?;
         bytes += object.content.len();
-        lot.push(object);
+        lot.push((*number, object));
         if lot.len() < LOT && bytes < LOT_BYTES {
             continue;
         }
@@ -113,13 +143,10 @@ pub(super) async fn inspect(
     for lot in lots {
         issues.extend(lot.await?);
     }
-    if issues.len() > MAX_ISSUES {
-        return Err(ObjectsError::TooMany);
-    }
     feed.await?;
     drop(stdout);
     running.end().await?;
-    Ok(issues)
+    Ok(())
 }
 
 /// Reads one object: `ID TYPE SIZE`, the content, and a line's end (`git-cat-file(1)`, "BATCH OUTPUT").
@@ -145,7 +172,7 @@ async fn read(
     let most = if kind == Kind::Blob { max_file } else { MAX_OTHER };
     if size > most {
         let path = if path.is_empty() { id } else { path }.to_owned();
-        return Err(ObjectsError::TooLarge { path, size, most });
+        return Err(ObjectsError::TooLarge { kind, path, size, most });
     }
     let length = usize::try_from(size).map_err(|_| running.unexpected("an object is too large"))?;
     let mut content = vec![0; length + 1];
@@ -154,15 +181,15 @@ async fn read(
     Ok(Object { id: id.to_owned(), kind, path: path.to_owned(), content })
 }
 
-fn start(lot: Vec<Object>, inspector: &Inspector, terms: &Arc<Terms>) -> JoinHandle<Vec<Issue>> {
+fn start(lot: Vec<(usize, Object)>, inspector: &Inspector, terms: &Arc<Terms>) -> JoinHandle<Vec<(usize, Issue)>> {
     let (inspector, terms) = (inspector.clone(), terms.clone());
     crate::task::blocking(move || {
         let mut issues = Vec::new();
-        for Object { id, kind, path, content } in lot {
+        for (number, Object { id, kind, path, content }) in lot {
             let problems = inspector.inspect(kind, &path, &content, &terms);
             issues.extend(problems.into_iter().map(|problem| {
                 let (id, path) = (id.clone(), path.clone());
-                Issue { id, kind, path, problem }
+                (number, Issue { id, kind, path, problem })
             }));
         }
         issues

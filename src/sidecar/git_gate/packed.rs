@@ -21,7 +21,7 @@ const DEFLATE: u16 = 8;
 /// The header of an xz stream (The .xz File Format 1.2.1, section 2.1.1.1).
 const XZ: &[u8] = b"\xfd7zXZ\0";
 /// Maximum memory for a dictionary of xz, in KiB: `xz -9` uses 64 MiB.
-const XZ_MEMORY: u32 = 100 << 10;
+const XZ_MEMORY_KIB: u32 = 100 << 10;
 /// The beginning of a bzip2 block, behind `BZh` and a digit.
 const BZIP2: &[u8] = b"1AY&SY";
 const BZIP2_HEADER: usize = 4;
@@ -37,7 +37,7 @@ pub(super) enum Unpackable {
     #[error("it becomes too large when it is unpacked")]
     TooLarge,
     /// A dictionary that is larger than what any preset of xz uses.
-    #[error("it needs a dictionary of more than {} MiB to unpack it", XZ_MEMORY >> 10)]
+    #[error("it needs a dictionary of more than {} MiB to unpack it", XZ_MEMORY_KIB >> 10)]
     Dictionary,
 }
 
@@ -107,7 +107,7 @@ fn decode(format: Format, data: &[u8], left: &mut usize) -> Result<(Vec<u8>, Opt
             read_all(&mut decoder, left).map(|(text, _)| (text, None))
         }
         Format::Xz => {
-            let mut decoder = XzReader::new_mem_limit(data, true, XZ_MEMORY);
+            let mut decoder = XzReader::new_mem_limit(data, true, XZ_MEMORY_KIB);
             let (text, end) = read_all(&mut decoder, left)?;
             let memory = end.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::OutOfMemory);
             finish(text, &end, data.len() - decoder.inner().len(), memory, left)

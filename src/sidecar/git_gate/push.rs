@@ -101,21 +101,21 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
     // The upstream is asked while git unpacks.
     let unpack = async {
         let Some((quarantine, unpacking)) = push.pack else { return Ok(None) };
-        quarantine.finish(unpacking).await.map_err(|error| {
+        let early = quarantine.finish(unpacking).await.map_err(|error| {
             let refusal = error.refusal();
             Denied::all(refusal.code, refusal.reason)
         })?;
-        Ok::<_, Denied>(Some(quarantine))
+        Ok::<_, Denied>(Some((quarantine, early)))
     };
-    let (quarantine, opened) = tokio::join!(unpack, open(served));
+    let (quarantine, opened) = tokio::join!(unpack, open(served, &push.request));
     let quarantine = quarantine?;
     let (mut conversation, listed) = opened.map_err(|why| Denied::all("git_upstream_failed", why))?;
     compare(&push.request, &listed)?;
-    let Some(quarantine) = quarantine else {
+    let Some((quarantine, early)) = quarantine else {
         return send(&mut conversation, &listed, &push.request, None, answer).await;
     };
     let published = published(&quarantine, &push.request, &listed, served.terms.force).await?;
-    let released = inspect(gate, served, &quarantine, &published, &inspector, &push.request).await?;
+    let released = inspect(gate, served, &quarantine, (&published, &early), &inspector, &push.request).await?;
     let spent = gate.approvals.spend(&released).map_err(|why| Denied::all("git_not_approved", why))?;
     let pack = Some((&quarantine, &published));
     let outcome = send(&mut conversation, &listed, &push.request, pack, answer).await;
@@ -125,11 +125,12 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
     outcome
 }
 
-async fn open(served: &Served) -> Result<(Conversation, Listed), String> {
+async fn open(served: &Served, request: &Request) -> Result<(Conversation, Listed), String> {
+    let names: Vec<&str> = request.commands.iter().map(|command| command.name.as_str()).collect();
     let work = async {
         let opened = served.target.open(Service::ReceivePack).await;
         let mut conversation = opened.map_err(|error| format!("the upstream cannot be reached: {error:#}"))?;
-        let listed = advertised::listed(&mut conversation).await.map_err(|error| error.to_string())?;
+        let listed = advertised::listed(&mut conversation, &names).await.map_err(|error| error.to_string())?;
         Ok((conversation, listed))
     };
     let late = |_| Err(format!("the upstream has not listed its references within {} s", LISTED.as_secs()));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
+use super::early::{Early, Inspected};
 use super::git::{DEADLINE, Git, GitError, HOSTILE, Running};
 use super::mirror::create_bare;
 use super::terms::Refusal;
@@ -61,6 +62,7 @@ pub(super) struct Quarantine {
 /// A pack that git is still unpacking.
 pub(super) struct Unpacking {
     running: Running,
+    early: Early,
     arrived: u64,
 }
 
@@ -74,7 +76,7 @@ impl Quarantine {
         Ok(Self { git: Git::new(program, &path).with_objects_of(mirror) })
     }
 
-    /// Passes a pack on to git. `ends` says that the input ends after the pack; otherwise the client waits for a
+    /// Passes a pack on to git, and to `early`, which inspects it meanwhile. `ends` says that the input ends after the pack; otherwise the client waits for a
     /// response then.
     ///
     /// # Errors
@@ -84,6 +86,7 @@ impl Quarantine {
         from: &mut (impl AsyncRead + Unpin),
         ends: bool,
         most: u64,
+        mut early: Early,
     ) -> Result<Unpacking, PackError> {
         let size = format!("--max-input-size={most}");
         let git = self.git.with_memory(HOSTILE);
@@ -114,15 +117,16 @@ impl Quarantine {
                 stdin = None;
                 ended |= !ends;
             }
+            early.take(&piece[..length]).await;
         }
-        Ok(Unpacking { running, arrived })
+        Ok(Unpacking { running, early, arrived })
     }
 
-    /// Waits until the pack is unpacked and checked.
+    /// Waits until the pack is unpacked and checked; returns what of it has been inspected.
     ///
     /// # Errors
     /// git does not accept it, or something follows it.
-    pub(super) async fn finish(&self, unpacking: Unpacking) -> Result<(), PackError> {
+    pub(super) async fn finish(&self, unpacking: Unpacking) -> Result<Inspected, PackError> {
         let ended = tokio::time::timeout(DEADLINE, unpacking.running.end()).await;
         match ended.map_err(|_| GitError::Late("index-pack".to_owned()))? {
             Ok(()) => {}
@@ -135,11 +139,10 @@ impl Quarantine {
         let size: u64 = packs.filter_map(|entry| entry.metadata().ok()).map(|data| data.len()).sum();
         // A pack without objects is not kept.
         let empty = 32;
-        if unpacking.arrived == size || (size == 0 && unpacking.arrived == empty) {
-            Ok(())
-        } else {
-            Err(PackError::Trailing)
+        if unpacking.arrived != size && (size != 0 || unpacking.arrived != empty) {
+            return Err(PackError::Trailing);
         }
+        Ok(unpacking.early.finish().await)
     }
 }
 
@@ -158,4 +161,44 @@ fn explain(message: &str) -> String {
     let check = lines().find(|line| line.starts_with("error:"));
     let line = check.or_else(|| lines().next_back()).unwrap_or("no reason is given");
     line.trim_start_matches("error: ").trim_start_matches("fatal: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::config::Known;
+    use super::super::inspect::Inspector;
+    use super::super::terms::Terms;
+    use super::*;
+    use crate::policy::GitTerms;
+    use crate::scan::Dlp;
+    use std::sync::Arc;
+
+    // The clock goes on by hand: it is not on its own while a thread waits for the pack.
+    #[tokio::test(start_paused = true)]
+    async fn promise_15_a_client_that_sends_nothing_any_more_is_refused_in_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let inspector = Inspector::new(&Dlp::default(), &Known { secrets: vec![], placeholders: vec![] }).unwrap();
+        for (sent, ends) in [(&b""[..], true), (b"PACK\0\0\0\x02", true), (b"PACK\0\0\0\x02\0", false)] {
+            let quarantine = Quarantine::new(Path::new("/usr/bin/git"), folder.path(), folder.path()).unwrap();
+            let early = Early::start(inspector.clone(), Arc::new(Terms::new(&GitTerms::default(), "demo").unwrap()));
+            let (mut client, mut from) = tokio::io::duplex(PIECE);
+            client.write_all(sent).await.unwrap();
+            let began = tokio::time::Instant::now();
+            let pass = async {
+                while began.elapsed() < 10 * IDLE {
+                    tokio::time::advance(Duration::from_secs(1)).await;
+                }
+            };
+            let refused = tokio::select! {
+                refused = quarantine.receive(&mut from, ends, 1 << 20, early) => refused.err().unwrap(),
+                () = pass => panic!("it waits for ever"),
+            };
+            assert!(began.elapsed() >= IDLE);
+            let Refusal { code, reason } = refused.refusal();
+            assert_eq!(code, "git_pack_refused");
+            assert_eq!(reason, "the pack did not arrive: nothing was sent for 60 s");
+            drop(client);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left of it");
+    }
 }

@@ -7,8 +7,9 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::commands::{self, CommandsError, Request, ZERO};
+use super::early::Early;
 use super::gate::{Gate, Served};
-use super::git::GitError;
+use super::listed::branches_and_tags;
 use super::mirror::MirrorError;
 use super::pkt;
 use super::quarantine::{Quarantine, Unpacking};
@@ -33,26 +34,15 @@ pub(super) struct Push {
     pub(super) refused: Vec<(Option<String>, Refusal)>,
 }
 
-/// Why references could not be listed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ListError {
-    /// The upstream cannot be asked.
-    #[error(transparent)]
-    Mirror(#[from] MirrorError),
-    /// git failed.
-    #[error(transparent)]
-    Git(#[from] GitError),
-}
-
 /// Lists the references of the upstream, as `receive-pack` does.
 ///
 /// # Errors
 /// The upstream cannot be asked.
-pub(super) async fn advertisement(served: &Served) -> Result<Vec<u8>, ListError> {
-    served.mirror.refresh().await?;
-    let mut refs = served.mirror.refs().await?;
+pub(super) async fn advertisement(served: &Served) -> Result<Vec<u8>, MirrorError> {
+    let list = served.mirror.refresh().await?;
+    let mut refs = branches_and_tags(&list);
     if refs.is_empty() {
-        refs.push((ZERO.to_owned(), "capabilities^{}".to_owned()));
+        refs.push((ZERO, "capabilities^{}"));
     }
     let mut response = Vec::new();
     for (number, (id, name)) in refs.iter().enumerate() {
@@ -87,7 +77,7 @@ pub(super) async fn receive(
     if !push.request.has_pack() {
         return Ok(push);
     }
-    match begin(served, from, ends).await {
+    match begin(gate, served, from, ends).await {
         Ok(pack) => push.pack = Some(pack),
         Err(refusal) => {
             push.refused.push((None, refusal));
@@ -100,6 +90,7 @@ pub(super) async fn receive(
 }
 
 async fn begin(
+    gate: &Gate,
     served: &Served,
     from: &mut (impl AsyncRead + Unpin),
     ends: bool,
@@ -108,7 +99,9 @@ async fn begin(
     let quarantine = Quarantine::new(&served.program, &served.folder, mirror);
     let quarantine =
         quarantine.map_err(|error| Refusal::new("git_gate_failed", format!("make room for the pack: {error}")))?;
-    let unpacking = quarantine.receive(from, ends, served.terms.max_push).await;
+    let inspector = gate.inspector().ok_or_else(not_ready)?;
+    let early = Early::start(inspector, served.terms.clone());
+    let unpacking = quarantine.receive(from, ends, served.terms.max_push, early).await;
     unpacking.map(|unpacking| (quarantine, unpacking)).map_err(|error| error.refusal())
 }
 
@@ -117,11 +110,15 @@ async fn drain(from: &mut (impl AsyncRead + Unpin), most: u64) {
     let _ = tokio::io::copy(&mut from.take(most), &mut tokio::io::sink()).await;
 }
 
+fn not_ready() -> Refusal {
+    let reason = "the bottle has not been released yet: no push is accepted before its secrets are known";
+    Refusal::new("git_not_ready", reason)
+}
+
 /// What the names alone refuse.
 fn refused_by_name(gate: &Gate, served: &Served, request: &Request) -> Vec<(Option<String>, Refusal)> {
     let Some(inspector) = gate.inspector() else {
-        let reason = "the bottle has not been released yet: no push is accepted before its secrets are known";
-        return vec![(None, Refusal::new("git_not_ready", reason))];
+        return vec![(None, not_ready())];
     };
     let own = served.own();
     let refused = request.commands.iter().filter_map(|command| {

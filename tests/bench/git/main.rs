@@ -1,5 +1,6 @@
-//! The git gate against direct pushes and a scanner as a hook: `cargo bench --bench git [-- ROUNDS]`, as root. In one run,
-//! interleaved, in a namespace of its own: the same repositories over real ssh, straight and through the gate. Times are
+//! The git gate against direct pushes and a scanner as a hook: `cargo bench --bench git [-- ROUNDS] [ROWS]`, as root, where
+//! ROWS are `large`, `small`, `references` or `hostile`; without one, all of them. In one run, interleaved, in a namespace of
+//! its own: the same repositories over real ssh, straight and through the gate. Times are
 //! medians; ratios and differences are what counts. `tests/run all` installs gitleaks; without it its line is empty.
 
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
@@ -43,6 +44,9 @@ struct Line {
     met: bool,
 }
 
+/// Rows by their name, and what measures them in so many rounds.
+type Group = (&'static str, fn(usize) -> Vec<Line>);
+
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     if std::env::var_os(INSIDE).is_none() {
@@ -51,11 +55,14 @@ fn main() {
         assert!(unshare.status().expect("unshare is installed").success());
         return;
     }
-    let rounds = arguments.first().map_or(ROUNDS, |rounds| rounds.parse().unwrap());
-    let mut lines = large(rounds);
-    lines.extend(small(rounds));
-    lines.push(many_references(rounds));
-    lines.extend(hostile());
+    let rounds = arguments.iter().find_map(|word| word.parse().ok()).unwrap_or(ROUNDS);
+    let only = arguments.iter().find(|word| word.parse::<usize>().is_err());
+    let groups: [Group; 4] =
+        [("large", large), ("small", small), ("references", many_references), ("hostile", hostile)];
+    let known = only.is_none_or(|only| groups.iter().any(|(name, _)| name == only));
+    assert!(known, "there are no rows {only:?}");
+    let chosen = groups.into_iter().filter(|(name, _)| only.is_none_or(|only| only == name));
+    let lines: Vec<Line> = chosen.flat_map(|(_, measure)| measure(rounds)).collect();
     println!("| what | direct, ms | through the gate, ms | goal | met |");
     println!("| --- | ---: | ---: | --- | --- |");
     for line in lines {
@@ -131,7 +138,14 @@ fn large(rounds: usize) -> Vec<Line> {
         );
         repositories::hook(&clone, "pre-push", &hook);
         let (url, ssh) = world.direct();
-        let hooked = timed(|| world.git(&clone, &["-c", &ssh, "push", "-q", &url, BRANCH]).expect(true, &[]));
+        let hooked = median(
+            (0..rounds)
+                .map(|_| {
+                    reset(&world);
+                    timed(|| world.git(&clone, &["-c", &ssh, "push", "-q", &url, BRANCH]).expect(true, &[]))
+                })
+                .collect(),
+        );
         let ratio = added.as_secs_f64() / hooked.saturating_sub(direct).as_secs_f64();
         lines.push(Line {
             what: "the same, beside a direct push with a hook that runs gitleaks",
@@ -191,7 +205,7 @@ fn small(rounds: usize) -> Vec<Line> {
     lines
 }
 
-fn many_references(rounds: usize) -> Line {
+fn many_references(rounds: usize) -> Vec<Line> {
     let world = World::new(wish());
     repositories::references(&world, 100_000);
     let clone = world.clone_to("clone");
@@ -199,17 +213,17 @@ fn many_references(rounds: usize) -> Line {
     world.commit("clone", "one more");
     let (direct, gate) = pushes(&world, &clone, rounds);
     let added = gate.saturating_sub(direct);
-    Line {
+    vec![Line {
         what: "push one commit to an upstream with 100,000 references",
         direct: Some(direct),
         gate,
         goal: format!("adds at most 400 ms: {} ms", added.as_millis()),
         met: added <= Duration::from_millis(400),
-    }
+    }]
 }
 
 /// What is refused, and how soon; and how long a client hears nothing.
-fn hostile() -> Vec<Line> {
+fn hostile(_: usize) -> Vec<Line> {
     let world = World::new(wish());
     let clone = world.clone_to("clone");
     let head = world.id(&clone, "HEAD");
