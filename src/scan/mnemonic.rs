@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_list_is_that_of_the_standard() {
-        let text: String = WORDS.iter().map(|word| format!("{word}\n")).collect();
+        let text: String = WORDS.iter().flat_map(|word| [word, "\n"]).collect();
         let hash = data_encoding::HEXLOWER.encode(&Sha256::digest(text));
         assert_eq!(hash, "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda");
         assert!(
@@ -129,7 +129,8 @@ mod tests {
     /// The phrase for some entropy, as BIP-39 says it, by other means than the search.
     fn phrase(entropy: &[u8]) -> String {
         let hash = Sha256::digest(entropy);
-        let bits: String = entropy.iter().chain([&hash[0]]).map(|byte| format!("{byte:08b}")).collect();
+        let bits: Vec<String> = entropy.iter().chain([&hash[0]]).map(|byte| format!("{byte:08b}")).collect();
+        let bits = bits.concat();
         let bits = &bits[..entropy.len() * 8 / 32 * 33];
         let words: Vec<&str> = bits
             .as_bytes()

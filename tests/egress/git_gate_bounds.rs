@@ -245,7 +245,7 @@ fn promise_15_the_request_of_a_fetch_has_a_largest_size_also_when_it_is_unpacked
     }
     let line = |text: &[u8]| [format!("{:04x}", text.len() + 4).as_bytes(), text].concat();
     let begin = line(b"git-upload-pack /app.git\0host=gate\0\0version=2\0");
-    let piece = line(&[b'x'; 60_000]);
+    let piece = line("x".repeat(60_000).as_bytes());
     let mut stream = connect(&world, [begin, piece.repeat(MOST / 60_000)].concat());
     hear(&mut stream, "version 2");
     stream.write_all(&piece).unwrap();
