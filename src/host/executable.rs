@@ -74,7 +74,13 @@ mod tests {
         let path = folder.path().join("stripped");
         std::fs::write(&path, &stripped).unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
-        let listed = std::process::Command::new(&path).arg("--list").output().unwrap();
+        // Another test may be starting a process at this moment, which has the file open until its exec.
+        let listed = loop {
+            match std::process::Command::new(&path).arg("--list").output() {
+                Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
+                done => break done.unwrap(),
+            }
+        };
         assert!(listed.status.success() && !listed.stdout.is_empty());
     }
 
