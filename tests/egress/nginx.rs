@@ -45,7 +45,7 @@ async fn nginx(folder: &Path) -> Server {
              events {{}}
              http {{
                log_format read '$server_port|$status|$request_method|$request_uri|$http_host|$content_length';
-               access_log {here}/log read;
+               access_log {here}/log read; client_max_body_size 0;
                client_body_temp_path {here}/b; proxy_temp_path {here}/p; fastcgi_temp_path {here}/f;
                uwsgi_temp_path {here}/u; scgi_temp_path {here}/s;
                server {{
@@ -222,12 +222,17 @@ async fn compared(count: u64) {
         assert_eq!(passed.len(), answered.iter().filter(|status| **status == 200).count(), "{shown:?}: {answer}");
         let expected: Vec<[String; 2]> = passed.iter().map(|read| expected(read)).collect();
         let of = |port: u16| theirs.iter().filter(move |line| line.starts_with(&format!("{port}|")));
-        let back: Vec<&String> = of(BACK).collect();
-        assert_eq!(back, expected.iter().map(|lines| &lines[0]).collect::<Vec<_>>(), "{shown:?}: {answer} {theirs:?}");
-        // A method in small letters is none for nginx: it refuses, and egress passes that on. It may refuse nothing else.
-        let (bad, read): (Vec<&String>, _) = of(FRONT).partition(|line| line.contains("|400|-|-|"));
-        assert_eq!(bad.len(), answer.matches(" 400 Bad Request").count(), "{shown:?}: {answer} {theirs:?}");
-        let front: Vec<&str> = read.into_iter().map(|line: &String| line.rsplit_once('|').unwrap().0).collect();
+        // No body, with or without its length.
+        let length = |line: &String| line.strip_suffix("|0").map_or_else(|| line.clone(), |line| format!("{line}|-"));
+        let back: Vec<String> = of(BACK).map(length).collect();
+        let wanted: Vec<String> = expected.iter().map(|lines| lines[0].clone()).collect();
+        assert_eq!(back, wanted, "{shown:?}: {answer} {theirs:?}");
+        // A method in small letters is none for nginx: it refuses, and egress passes that on, beside its own refusals.
+        let (bad, read): (Vec<&String>, Vec<&String>) = of(FRONT).partition(|line| line.contains("|400|-|-|"));
+        assert!(bad.len() <= answer.matches(" 400 Bad Request").count(), "{shown:?}: {answer} {theirs:?}");
+        // What was cut off arrives, and is not read.
+        let read = read.into_iter().filter(|line| !line.contains("|400|"));
+        let front: Vec<&str> = read.map(|line: &String| line.rsplit_once('|').unwrap().0).collect();
         assert_eq!(front, expected.iter().map(|lines| &lines[1][..]).collect::<Vec<_>>(), "{shown:?}: {answer}");
         arrived += passed.len();
         bodies += passed.iter().filter(|read| !read.body.is_empty()).count();
@@ -235,7 +240,7 @@ async fn compared(count: u64) {
     }
     println!("{arrived} requests have arrived, {bodies} with a body; {several} texts had several");
     let at_least = usize::try_from(count / 10).unwrap();
-    assert!(arrived > at_least && bodies > at_least / 2 && several > at_least / 5, "{arrived} {bodies} {several}");
+    assert!(arrived > at_least && bodies > at_least / 4 && several > at_least / 10, "{arrived} {bodies} {several}");
 }
 
 /// A text with the bytes encoded that a query does not have, in every first line of a request.
