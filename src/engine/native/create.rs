@@ -1,12 +1,9 @@
 //! Making containers: their folders, their shims, and what is left of them at the end.
 
-use std::io::{ErrorKind as Io, Write};
+use std::io::ErrorKind as Io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-
-use data_encoding::HEXLOWER;
-use sha2::{Digest, Sha256};
 
 use super::answer::{broken, failure};
 use super::child::{self, SETUP, Setup};
@@ -16,11 +13,7 @@ use super::shims::{self, Running};
 use super::store::{self, NetworkRecord, Record, discard, is_name, remove_tree};
 use super::{NativeEngine, PAUSE, PAUSES, cgroup, filter, protocol, shim};
 use crate::engine::{ContainerSpec, ErrorKind, Result, VolumeMount};
-use crate::host::{loadable, make_private};
-use crate::layout::EXECUTABLE;
 
-/// The file beside the copy of this executable that has its digest.
-pub(super) const DIGEST: &str = "digest";
 /// What a refusal for want of bounds ends with.
 const BEST_EFFORT: &str = "; or accept a bottle without them: `bounds: best-effort` in the manifest";
 
@@ -141,61 +134,6 @@ impl NativeEngine {
             let more = if why.starts_with(cgroup::REFUSED) { BEST_EFFORT } else { "" };
             failure("create container", id, ErrorKind::Other, format!("{why}{more}"))
         })
-    }
-
-    /// A copy of this executable that no user edits, for holders, shims and first processes to start from.
-    pub(super) fn executable(&self) -> std::io::Result<PathBuf> {
-        let folder = self.root.join("executables");
-        if let Ok(path) = std::fs::read_link(&self.executable)
-            && folder.canonicalize().is_ok_and(|folder| path.starts_with(folder))
-            && path.is_file()
-        {
-            return Ok(path);
-        }
-        let own = std::fs::metadata(&self.executable)?;
-        let key = format!("{:x}-{:x}-{:x}-{:x}", own.dev(), own.ino(), own.len(), own.mtime_nsec() ^ own.mtime());
-        let path = folder.join(&key).join("bottler");
-        if path.is_file() {
-            return Ok(path);
-        }
-        make_private(&folder)?;
-        let old: Vec<PathBuf> = std::fs::read_dir(&folder)?.flatten().map(|entry| entry.path()).collect();
-        let made = self.store.create(&folder.join(&key), |new| {
-            let content = loadable(&self.executable).map_err(std::io::Error::other)?;
-            let digest = HEXLOWER.encode(&Sha256::digest(&content));
-            for (name, content, mode) in [("bottler", content, 0o500), (DIGEST, digest.into(), 0o400)] {
-                let path = new.join(name);
-                let mut file = std::fs::File::create(&path)?;
-                file.write_all(&content)?;
-                file.sync_all()?;
-                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode))?;
-            }
-            Ok(())
-        });
-        match made {
-            Err(error) if error.kind() == Io::AlreadyExists => {}
-            made => made?,
-        }
-        // Processes that run from an older copy keep it.
-        old.iter().try_for_each(|old| remove_tree(old))?;
-        Ok(path)
-    }
-
-    /// Gives an image the executable that holders and shims start from, where it has the same: memory holds one of them then. It keeps
-    /// the image's mode, which lets nobody read it. Nothing in a container can write it: it is in the lower layer of an overlay.
-    pub(super) fn share_executable(tar: &[u8], files: &Path, ours: &Path) -> std::io::Result<()> {
-        let theirs = files.join(EXECUTABLE.trim_start_matches('/'));
-        let Ok(digest) = std::fs::read_to_string(ours.with_file_name(DIGEST)) else { return Ok(()) };
-        if image::digest_of(tar, EXECUTABLE)?.as_deref() != Some(&digest) {
-            return Ok(());
-        }
-        let (own, found) = (std::fs::metadata(ours)?, std::fs::symlink_metadata(&theirs)?);
-        let beside = theirs.with_extension("shared");
-        if found.is_file() && own.uid() == found.uid() && std::fs::hard_link(ours, &beside).is_ok() {
-            std::fs::set_permissions(&beside, found.permissions())?;
-            std::fs::rename(&beside, &theirs)?;
-        }
-        Ok(())
     }
 
     /// How users are mapped here.

@@ -12,6 +12,7 @@ mod cgroup;
 pub mod child;
 mod client;
 mod create;
+mod executable;
 mod filter;
 mod host;
 mod image;
@@ -222,14 +223,14 @@ impl Engine for NativeEngine {
         let id = image::id(layer);
         let (store, layer) = (self.store.clone(), layer.clone());
         let tag = layer.tag.clone();
-        let executable = self.executable().map_err(broken(operation, &tag))?;
+        let own = self.executable().map_err(broken(operation, &tag))?;
         let made = crate::task::blocking(move || {
             let made = store.create(&store.image(&id), |new| {
                 let files = new.join("files");
                 std::fs::DirBuilder::new().mode(0o755).create(&files)?;
                 let owners = Self::mapping() == Mapping::Host;
                 let config = image::unpack(layer.tar.as_ref(), &files, owners)?;
-                Self::share_executable(&layer.tar, &files, &executable)?;
+                executable::share(&layer.tar, &files, &own)?;
                 // Once for an image: half of it after a power loss would be every launch's image from then on.
                 rustix::fs::syncfs(std::fs::File::open(&files)?)?;
                 store::write(&new.join("config.json"), &image::Config { labels: layer.labels.clone(), ..config })
@@ -326,9 +327,7 @@ impl Engine for NativeEngine {
     }
 
     fn executable_digest(&self) -> Option<String> {
-        let own = std::fs::read_link(&self.executable).ok()?;
-        let folder = self.root.join("executables").canonicalize().ok()?;
-        own.starts_with(folder).then(|| std::fs::read_to_string(own.with_file_name(create::DIGEST)).ok())?
+        self.own_digest()
     }
 
     async fn container_settled(&self, id: &str) -> Result<()> {
