@@ -182,14 +182,18 @@ impl NativeEngine {
         self.start_shim(folder, &[child::COPY]).await
     }
 
+    /// Removes what is left of a container whose shim has ended.
+    pub(super) async fn clear(&self, id: &str, folder: PathBuf) -> std::io::Result<()> {
+        clear(&self.groups_of(id), folder).await
+    }
+
     async fn start_shim(&self, folder: &Path, more: &[&str]) -> std::result::Result<Running, String> {
         let executable = self.executable().map_err(|error| format!("copy this executable: {error}"))?;
         shims::run(shims::command(executable, folder, more), || {}).await
     }
 }
 
-/// Removes what is left of a container whose shim has ended.
-pub(super) async fn clear(groups: &[(String, PathBuf)], folder: PathBuf) -> std::io::Result<()> {
+async fn clear(groups: &[(String, PathBuf)], folder: PathBuf) -> std::io::Result<()> {
     for _ in 0..PAUSES {
         cgroup::kill_all(groups);
         if cgroup::remove(groups).is_ok() {

@@ -64,20 +64,20 @@ impl NativeEngine {
         let folder = self.root.join("executables").canonicalize().ok()?;
         own.starts_with(folder).then(|| std::fs::read_to_string(own.with_file_name(DIGEST)).ok())?
     }
-}
 
-/// Gives an image the copy in place of its own executable, where that is the same. It gets the image's mode.
-pub(super) fn share(tar: &[u8], files: &Path, ours: &Path) -> std::io::Result<()> {
-    let theirs = files.join(EXECUTABLE.trim_start_matches('/'));
-    let Ok(digest) = std::fs::read_to_string(ours.with_file_name(DIGEST)) else { return Ok(()) };
-    if image::digest_of(tar, EXECUTABLE)?.as_deref() != Some(&digest) {
-        return Ok(());
+    /// Gives an image the copy in place of its own executable, where that is the same. It gets the image's mode.
+    pub(super) fn share(tar: &[u8], files: &Path, ours: &Path) -> std::io::Result<()> {
+        let theirs = files.join(EXECUTABLE.trim_start_matches('/'));
+        let Ok(digest) = std::fs::read_to_string(ours.with_file_name(DIGEST)) else { return Ok(()) };
+        if image::digest_of(tar, EXECUTABLE)?.as_deref() != Some(&digest) {
+            return Ok(());
+        }
+        let (own, found) = (std::fs::metadata(ours)?, std::fs::symlink_metadata(&theirs)?);
+        let beside = theirs.with_extension("shared");
+        if found.is_file() && own.uid() == found.uid() && std::fs::hard_link(ours, &beside).is_ok() {
+            std::fs::set_permissions(&beside, found.permissions())?;
+            std::fs::rename(&beside, &theirs)?;
+        }
+        Ok(())
     }
-    let (own, found) = (std::fs::metadata(ours)?, std::fs::symlink_metadata(&theirs)?);
-    let beside = theirs.with_extension("shared");
-    if found.is_file() && own.uid() == found.uid() && std::fs::hard_link(ours, &beside).is_ok() {
-        std::fs::set_permissions(&beside, found.permissions())?;
-        std::fs::rename(&beside, &theirs)?;
-    }
-    Ok(())
 }

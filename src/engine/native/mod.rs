@@ -57,8 +57,7 @@ use store::{End, NetworkRecord, Record, Store, discard, is_name};
 
 /// What an engine's address of this kind begins with; the folder of its store follows.
 pub const SCHEME: &str = "native:";
-/// How long a shim may take to make a container, and to answer.
-const CREATE: Duration = Duration::from_secs(30);
+/// How long a shim may take to answer.
 const ANSWER: Duration = Duration::from_secs(20);
 /// Pauses while the kernel takes a container apart, and how many.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -230,7 +229,7 @@ impl Engine for NativeEngine {
                 std::fs::DirBuilder::new().mode(0o755).create(&files)?;
                 let owners = Self::mapping() == Mapping::Host;
                 let config = image::unpack(layer.tar.as_ref(), &files, owners)?;
-                executable::share(&layer.tar, &files, &own)?;
+                Self::share(&layer.tar, &files, &own)?;
                 // Once for an image: half of it after a power loss would be every launch's image from then on.
                 rustix::fs::syncfs(std::fs::File::open(&files)?)?;
                 store::write(&new.join("config.json"), &image::Config { labels: layer.labels.clone(), ..config })
@@ -510,7 +509,7 @@ impl Engine for NativeEngine {
         {
             return Err(failure(operation, id, ErrorKind::Deadline, "its first process does not end"));
         }
-        create::clear(&self.groups_of(id), folder).await.map_err(broken(operation, id))?;
+        self.clear(id, folder).await.map_err(broken(operation, id))?;
         // Its shim may have begun to remove it, and have been killed.
         self.store.sweep();
         self.shims.forget(id);

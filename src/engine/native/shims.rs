@@ -9,13 +9,17 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStdin};
 use tokio::sync::watch;
 
-use super::{CREATE, shim, store};
+use super::{shim, store};
 use crate::sync::lock;
+
+/// How long a shim may take to make a container.
+const CREATE: Duration = Duration::from_secs(30);
 
 /// How far a shim is.
 #[derive(Debug, Clone, PartialEq, Eq)]
