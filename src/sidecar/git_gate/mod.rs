@@ -32,6 +32,7 @@ mod listed;
 mod mirror;
 mod object;
 mod objects;
+mod opening;
 mod outcome;
 mod pack;
 mod packed;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::advertised::{self, Listed};
+use super::advertised::Listed;
 use super::commands::{Command, Request, ZERO};
-use super::conversation::{Conversation, Service};
+use super::conversation::Conversation;
 use super::gate::{Gate, Operation, Served};
 use super::judge::{Denied, inspect};
 use super::outcome::ForwardError;
@@ -18,9 +18,8 @@ use super::terms::Refusal;
 use super::{forward, history};
 use crate::git_ref::branch;
 
-/// How long a push may take after it has arrived, and how long the upstream may take to list its references.
+/// How long a push may take after it has arrived.
 const LONGEST: Duration = Duration::from_mins(30);
-const LISTED: Duration = Duration::from_mins(2);
 
 /// What became of each reference.
 type Outcomes = BTreeMap<String, Result<(), String>>;
@@ -98,7 +97,6 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
     let Some(inspector) = gate.inspector() else {
         return Err(Denied::all("git_not_ready", "the bottle has not been released yet"));
     };
-    // The upstream is asked while git unpacks.
     let unpack = async {
         let Some((quarantine, unpacking)) = push.pack else { return Ok(None) };
         let early = quarantine.finish(unpacking).await.map_err(|error| {
@@ -107,9 +105,11 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
         })?;
         Ok::<_, Denied>(Some((quarantine, early)))
     };
-    let (quarantine, opened) = tokio::join!(unpack, open(served, &push.request));
-    let quarantine = quarantine?;
-    let (mut conversation, listed) = opened.map_err(|why| Denied::all("git_upstream_failed", why))?;
+    let quarantine = unpack.await?;
+    let Some(mut opening) = push.opening else {
+        return Err(Denied::all("git_gate_failed", "the upstream was not asked"));
+    };
+    let (mut conversation, listed) = opening.done().await.map_err(|why| Denied::all("git_upstream_failed", why))?;
     compare(&push.request, &listed)?;
     let Some((quarantine, early)) = quarantine else {
         return send(&mut conversation, &listed, &push.request, None, answer).await;
@@ -123,18 +123,6 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
         gate.approvals.give_back(spent);
     }
     outcome
-}
-
-async fn open(served: &Served, request: &Request) -> Result<(Conversation, Listed), String> {
-    let names: Vec<&str> = request.commands.iter().map(|command| command.name.as_str()).collect();
-    let work = async {
-        let opened = served.target.open(Service::ReceivePack).await;
-        let mut conversation = opened.map_err(|error| format!("the upstream cannot be reached: {error:#}"))?;
-        let listed = advertised::listed(&mut conversation, &names).await.map_err(|error| error.to_string())?;
-        Ok((conversation, listed))
-    };
-    let late = |_| Err(format!("the upstream has not listed its references within {} s", LISTED.as_secs()));
-    tokio::time::timeout(LISTED, work).await.unwrap_or_else(late)
 }
 
 /// Refuses what was made against other values than those of the upstream, before it is inspected.

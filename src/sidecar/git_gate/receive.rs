@@ -11,6 +11,7 @@ use super::early::Early;
 use super::gate::{Gate, Served};
 use super::listed::branches_and_tags;
 use super::mirror::MirrorError;
+use super::opening::Opening;
 use super::pkt;
 use super::quarantine::{Quarantine, Unpacking};
 use super::terms::Refusal;
@@ -30,6 +31,8 @@ pub(super) struct Push {
     pub(super) request: Request,
     /// Its pack, if there is one.
     pub(super) pack: Option<(Quarantine, Unpacking)>,
+    /// The conversation with the upstream, unless the push was refused at once.
+    pub(super) opening: Option<Opening>,
     /// What was refused at once: the reference, or all of them.
     pub(super) refused: Vec<(Option<String>, Refusal)>,
 }
@@ -66,7 +69,8 @@ pub(super) async fn receive(
     // Over git's own protocol, a hook of the client may run before it sends anything; nothing is held for it.
     let patience = if ends { IDLE } else { HOOK };
     let request = tokio::time::timeout(patience, commands::read(from)).await.map_err(|_| CommandsError::Silent)??;
-    let mut push = Push { permit: None, refused: refused_by_name(gate, served, &request), request, pack: None };
+    let refused = refused_by_name(gate, served, &request);
+    let mut push = Push { permit: None, refused, request, pack: None, opening: None };
     if !push.refused.is_empty() {
         if ends && push.request.has_pack() {
             drain(from, served.terms.max_push).await;
@@ -74,6 +78,7 @@ pub(super) async fn receive(
         return Ok(push);
     }
     push.permit = gate.pushes.clone().acquire_owned().await.ok();
+    push.opening = Some(Opening::begin(served, &push.request));
     if !push.request.has_pack() {
         return Ok(push);
     }
