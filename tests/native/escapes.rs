@@ -193,6 +193,24 @@ async fn lab_terminal() {
     lab.remove("types").await;
 }
 
+/// A user with number 0 has no capability, and owns the nodes of devices all the same: they are the host's.
+#[test]
+fn nobody_changes_the_nodes_of_devices() {
+    as_everybody("escapes::lab_devices");
+}
+
+#[tokio::test]
+#[ignore = "run by the test above"]
+async fn lab_devices() {
+    let Some(lab) = Lab::new() else { return };
+    lab.image(IMAGE, &[]).await.unwrap();
+    let spec = ContainerSpec { user: "0:0".into(), ..Lab::container("devices", IMAGE, "inside::changes_devices") };
+    let said = lab.run(&spec).await;
+    assert_eq!(said.matches("Err(Some(30))").count(), 7, "read-only: {said}");
+    assert!(said.contains("written: true"), "{said}");
+    lab.remove("devices").await;
+}
+
 /// Abstract sockets are in a network namespace, not in a file system.
 #[test]
 fn the_hosts_abstract_sockets_are_out_of_reach() {

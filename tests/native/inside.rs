@@ -273,3 +273,19 @@ fn reads() {
         Err(error) => say(&format!("read: {error}")),
     }
 }
+
+/// Changes the modes of device nodes and of masks, which are the host's own, and uses them.
+#[test]
+#[ignore = "run in a container"]
+fn changes_devices() {
+    if !is_inside() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/proc/interrupts"] {
+        let mode = std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777).unwrap_or(0o666);
+        let changed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
+        say(&format!("{path}: {:?}", changed.map_err(|error| error.raw_os_error())));
+    }
+    say(&format!("written: {:?}", std::fs::write("/dev/null", "x").is_ok()));
+}

@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::engine::{Bounds, Resources};
 
+/// How often removing groups is tried while their processes end, and the pause between.
+const TRIES: usize = 250;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 /// The period in which processor time is counted, in microseconds.
 const PERIOD: f64 = 100_000.0;
 /// Controllers that a container needs, and one to pause it by, in the first version.
@@ -197,6 +200,17 @@ pub(super) fn remove(groups: &[(String, PathBuf)]) -> io::Result<()> {
     let Some((_, first)) = failed.first() else { return Ok(()) };
     let all: Vec<String> = failed.iter().map(|(folder, error)| format!("{}: {error}", folder.display())).collect();
     Err(io::Error::new(first.kind(), all.join("; ")))
+}
+
+/// Kills whatever is left in groups, and removes them once it has ended.
+pub(super) fn end(groups: &[(String, PathBuf)]) {
+    for _ in 0..TRIES {
+        kill_all(groups);
+        if remove(groups).is_ok() {
+            return;
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 /// The processes in a container.

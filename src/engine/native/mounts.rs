@@ -50,6 +50,8 @@ const ROOT: &str = "root";
 const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
 
 const PLAIN: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV);
+/// Of a device's node.
+const DEVICE: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC);
 const DATA: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 
 /// Makes the container's tree and makes it the root. The working directory is the container's folder; `groups` are this
@@ -255,6 +257,9 @@ fn devices(root: &OwnedFd) -> anyhow::Result<()> {
         let path = format!("/dev/{name}");
         let at = target(root, &path, Shape::File)?;
         mount_bind(&path, by_descriptor(&at)).with_context(|| format!("mount {path}"))?;
+        // It is the host's own: read-only, it can be written to, and its mode and owner cannot be changed.
+        let at = target(root, &path, Shape::File)?;
+        remount_read_only(Path::new(&by_descriptor(&at)), DEVICE).with_context(|| format!("restrict {path}"))?;
     }
     let folder = target(root, "/dev", Shape::Folder)?;
     for (to, path) in LINKS {
@@ -322,6 +327,8 @@ fn mask(root: &OwnedFd) -> anyhow::Result<()> {
             }
             Some((at, Shape::File)) => {
                 mount_bind("/dev/null", by_descriptor(&at)).with_context(|| format!("mask {path}"))?;
+                let at = target(root, path, Shape::File)?;
+                remount_read_only(Path::new(&by_descriptor(&at)), DEVICE).with_context(|| format!("mask {path}"))?;
             }
             None => {}
         }

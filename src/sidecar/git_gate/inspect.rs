@@ -172,8 +172,8 @@ impl Inspector {
             problems.push(Problem::Lfs);
         }
         self.text(content, problems)?;
-        // A secret may be split over the strings of a JSON file.
-        if Self::minds(path)
+        // A secret may be split over the strings of a JSON file, whose name may be another one elsewhere in the history.
+        if (Self::minds(path) || is_json(content))
             && let Ok(format) = BodyFormat::read("application/json", &[], None)
         {
             match format.scan(&self.known, content, &mut Budget::of(content.len())) {
@@ -213,6 +213,12 @@ impl Inspector {
 /// Whether a finding is one of the bottle's own secrets, which nothing exempts.
 pub(super) fn is_known(finding: &Finding) -> bool {
     finding.rule == KNOWN_SECRET || finding.fingerprint.is_none()
+}
+
+/// Whether a file is JSON, whatever its name.
+fn is_json(content: &[u8]) -> bool {
+    matches!(content.trim_ascii_start().first(), Some(b'{' | b'['))
+        && serde_json::from_slice::<serde::de::IgnoredAny>(content).is_ok()
 }
 
 #[cfg(test)]
@@ -261,6 +267,8 @@ mod tests {
             (Kind::Blob, "a", format!("{SECRET} {}", token()).into(), vec!["github-token", "known-secret"]),
             (Kind::Blob, "a", wide, vec!["github-token"]),
             (Kind::Blob, "a.json", br#"{"a": ["correct-horse-", "battery-staple"]}"#.to_vec(), vec!["known-secret"]),
+            (Kind::Blob, "a.txt", br#" {"a": ["correct-horse-", "battery-staple"]}"#.to_vec(), vec!["known-secret"]),
+            (Kind::Blob, "a.txt", br#"["correct-horse-", "battery-staple"#.to_vec(), vec![]),
             (Kind::Blob, "a", [LFS, b"v1\noid sha256:0\nsize 1\n"].concat(), vec!["lfs"]),
             (Kind::Commit, "", commit("a@example.com", "", "x").into(), vec![]),
             (Kind::Commit, "", commit("a@example.com", "", &token()).into(), vec!["github-token"]),

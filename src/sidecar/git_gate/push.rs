@@ -94,9 +94,6 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
         }
         return Err(denied);
     }
-    let Some(inspector) = gate.inspector() else {
-        return Err(Denied::all("git_not_ready", "the bottle has not been released yet"));
-    };
     let unpack = async {
         let Some((quarantine, unpacking)) = push.pack else { return Ok(None) };
         let early = quarantine.finish(unpacking).await.map_err(|error| {
@@ -115,6 +112,10 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
         return send(&mut conversation, &listed, &push.request, None, answer).await;
     };
     let published = published(&quarantine, &push.request, &listed, served.terms.force).await?;
+    // Not earlier: secrets may have become known while the push arrived and the upstream was asked.
+    let Some(inspector) = gate.inspector() else {
+        return Err(Denied::all("git_not_ready", "the bottle has not been released yet"));
+    };
     let released = inspect(gate, served, &quarantine, (&published, &early), &inspector, &push.request).await?;
     let spent = gate.approvals.spend(&released).map_err(|why| Denied::all("git_not_approved", why))?;
     let pack = Some((&quarantine, &published));

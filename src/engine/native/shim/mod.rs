@@ -93,38 +93,43 @@ fn begin(folder: &Path, copying: bool) -> anyhow::Result<Began> {
     std::env::set_current_dir(folder).with_context(|| format!("work in {}", folder.display()))?;
     let turn = if copying { Some(copies::begin().context("prepare the copy")?) } else { None };
     let setup: Setup = store::read(Path::new(SETUP))?;
-    cgroup::create(&setup.groups, &setup.plan.resources).map_err(anyhow::Error::msg)?;
-    let listener = UnixListener::bind(SOCKET).context("listen for clients")?;
-    let made = make(&setup, copying);
-    match made {
-        Ok(Made { runtime, child, go, terminal, lifeline }) => {
-            let (outputs, input, child) = streams::of(&runtime, child, terminal.as_ref(), &setup.plan)?;
-            let first = child.id().and_then(|id| i32::try_from(id).ok()).context("the first process has ended")?;
-            let pidfd = rustix::process::Pid::from_raw(first).context("the first process has ended")?;
-            let pidfd = rustix::process::pidfd_open(pidfd, rustix::process::PidfdFlags::empty())?;
-            let _ = lifeline.first.set(pidfd);
-            let shim = Shim {
-                first,
-                go: Mutex::new(Some(go)),
-                started: watch::Sender::new(false),
-                ended: watch::Sender::new(None),
-                outputs,
-                input,
-                terminal,
-                beside: Terminals::default(),
-                waiting: watch::Sender::new(0),
-                copying,
-                lifeline,
-                setup,
-            };
-            Ok((runtime, Arc::new(shim), child, listener, turn))
-        }
-        Err(error) => {
-            cgroup::kill_all(&setup.groups);
-            let _ = cgroup::remove(&setup.groups);
-            Err(error)
-        }
+    let groups = setup.groups.clone();
+    let made = cgroup::create(&groups, &setup.plan.resources).map_err(anyhow::Error::msg);
+    let began = made.and_then(|()| begin_in_groups(setup, copying));
+    if began.is_err() {
+        // Whoever has removed the folder meanwhile has not seen them.
+        cgroup::end(&groups);
     }
+    let (runtime, shim, child, listener) = began?;
+    Ok((runtime, shim, child, listener, turn))
+}
+
+fn begin_in_groups(
+    setup: Setup,
+    copying: bool,
+) -> anyhow::Result<(tokio::runtime::Runtime, Arc<Shim>, Child, UnixListener)> {
+    let listener = UnixListener::bind(SOCKET).context("listen for clients")?;
+    let Made { runtime, child, go, terminal, lifeline } = make(&setup, copying)?;
+    let (outputs, input, child) = streams::of(&runtime, child, terminal.as_ref(), &setup.plan)?;
+    let first = child.id().and_then(|id| i32::try_from(id).ok()).context("the first process has ended")?;
+    let pidfd = rustix::process::Pid::from_raw(first).context("the first process has ended")?;
+    let pidfd = rustix::process::pidfd_open(pidfd, rustix::process::PidfdFlags::empty())?;
+    let _ = lifeline.first.set(pidfd);
+    let shim = Shim {
+        first,
+        go: Mutex::new(Some(go)),
+        started: watch::Sender::new(false),
+        ended: watch::Sender::new(None),
+        outputs,
+        input,
+        terminal,
+        beside: Terminals::default(),
+        waiting: watch::Sender::new(0),
+        copying,
+        lifeline,
+        setup,
+    };
+    Ok((runtime, Arc::new(shim), child, listener))
 }
 
 /// A container that is ready to start.
