@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
@@ -245,7 +245,7 @@ fn leaves_work() {
     nix::unistd::mkfifo(&home.join("kept/pipe"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
     let secret = home.join("kept/unreadable");
     std::fs::write(&secret, "own").unwrap();
-    std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o000)).unwrap();
     say("left");
 }
 
@@ -281,9 +281,8 @@ fn changes_devices() {
     if !is_inside() {
         return;
     }
-    use std::os::unix::fs::PermissionsExt;
     for path in ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", "/proc/interrupts"] {
-        let mode = std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777).unwrap_or(0o666);
+        let mode = std::fs::metadata(path).map_or(0o666, |found| found.permissions().mode() & 0o777);
         let changed = std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode));
         say(&format!("{path}: {:?}", changed.map_err(|error| error.raw_os_error())));
     }
