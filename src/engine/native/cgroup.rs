@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::engine::{Bounds, Resources};
 
 /// How often removing groups is tried while their processes end, and the pause between.
-const TRIES: usize = 250;
+const TRIES: usize = 500;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(2);
 /// The period in which processor time is counted, in microseconds.
 const PERIOD: f64 = 100_000.0;
@@ -203,14 +203,18 @@ pub(super) fn remove(groups: &[(String, PathBuf)]) -> io::Result<()> {
 }
 
 /// Kills whatever is left in groups, and removes them once it has ended.
-pub(super) fn end(groups: &[(String, PathBuf)]) {
+///
+/// # Errors
+/// Somebody is still in them.
+pub(super) fn end(groups: &[(String, PathBuf)]) -> io::Result<()> {
     for _ in 0..TRIES {
         kill_all(groups);
         if remove(groups).is_ok() {
-            return;
+            return Ok(());
         }
         std::thread::sleep(PAUSE);
     }
+    remove(groups)
 }
 
 /// The processes in a container.

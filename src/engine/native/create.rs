@@ -11,7 +11,7 @@ use super::image::{self, Account};
 use super::plan::{self, Mapping, Plan};
 use super::shims::{self, Running};
 use super::store::{self, NetworkRecord, Record, discard, is_name, remove_tree};
-use super::{NativeEngine, PAUSE, PAUSES, cgroup, filter, protocol, shim};
+use super::{NativeEngine, cgroup, filter, protocol, shim};
 use crate::engine::{ContainerSpec, ErrorKind, Result, VolumeMount};
 
 /// What a refusal for want of bounds ends with.
@@ -20,6 +20,7 @@ const BEST_EFFORT: &str = "; or accept a bottle without them: `bounds: best-effo
 impl NativeEngine {
     /// Makes a container that has ended ready to be started again, from its image as it is.
     pub(super) async fn revive(&self, operation: &'static str, id: &str) -> Result<()> {
+        self.settle(id).await?;
         let folder = self.container(operation, id)?;
         if !folder.join(shim::END).exists() {
             return Ok(());
@@ -123,7 +124,7 @@ impl NativeEngine {
             store::note(&file, &setup).map_err(|error| format!("write {}: {error}", file.display()))
         };
         self.shims.start(&spec.name, complete, command, || async move {
-            let _ = clear(&groups, folder).await;
+            let _ = clear(groups, folder).await;
         });
         Ok(spec.name.clone())
     }
@@ -184,7 +185,7 @@ impl NativeEngine {
 
     /// Removes what is left of a container whose shim has ended.
     pub(super) async fn clear(&self, id: &str, folder: PathBuf) -> std::io::Result<()> {
-        clear(&self.groups_of(id), folder).await
+        clear(self.groups_of(id), folder).await
     }
 
     async fn start_shim(&self, folder: &Path, more: &[&str]) -> std::result::Result<Running, String> {
@@ -193,16 +194,9 @@ impl NativeEngine {
     }
 }
 
-async fn clear(groups: &[(String, PathBuf)], folder: PathBuf) -> std::io::Result<()> {
-    for _ in 0..PAUSES {
-        cgroup::kill_all(groups);
-        if cgroup::remove(groups).is_ok() {
-            break;
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    cgroup::remove(groups)?;
-    crate::task::blocking(move || discard(&folder)).await.map_err(std::io::Error::other)?
+async fn clear(groups: Vec<(String, PathBuf)>, folder: PathBuf) -> std::io::Result<()> {
+    let cleared = crate::task::blocking(move || cgroup::end(&groups).and_then(|()| discard(&folder)));
+    cleared.await.map_err(std::io::Error::other)?
 }
 
 /// Whether a container has a shim that listens.

@@ -22,13 +22,10 @@ const DIGEST: &str = "digest";
 impl NativeEngine {
     /// A copy of this executable that no user edits, for holders, shims and first processes to start from.
     pub(super) fn executable(&self) -> std::io::Result<PathBuf> {
-        let folder = self.root.join("executables");
-        if let Ok(path) = std::fs::read_link(&self.executable)
-            && folder.canonicalize().is_ok_and(|folder| path.starts_with(folder))
-            && path.is_file()
-        {
+        if let Some(path) = self.running_copy().filter(|path| path.is_file()) {
             return Ok(path);
         }
+        let folder = self.root.join("executables");
         let own = std::fs::metadata(&self.executable)?;
         let key = format!("{:x}-{:x}-{:x}-{:x}", own.dev(), own.ino(), own.len(), own.mtime_nsec() ^ own.mtime());
         let path = folder.join(&key).join("bottler");
@@ -60,9 +57,13 @@ impl NativeEngine {
 
     /// The digest of the running executable, if it is the copy.
     pub(super) fn own_digest(&self) -> Option<String> {
+        std::fs::read_to_string(self.running_copy()?.with_file_name(DIGEST)).ok()
+    }
+
+    /// What runs, if it is a copy of this store.
+    fn running_copy(&self) -> Option<PathBuf> {
         let own = std::fs::read_link(&self.executable).ok()?;
-        let folder = self.root.join("executables").canonicalize().ok()?;
-        own.starts_with(folder).then(|| std::fs::read_to_string(own.with_file_name(DIGEST)).ok())?
+        own.starts_with(self.root.join("executables").canonicalize().ok()?).then_some(own)
     }
 
     /// Gives an image the copy in place of its own executable, where that is the same. It gets the image's mode.

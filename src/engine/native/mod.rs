@@ -334,14 +334,12 @@ impl Engine for NativeEngine {
     }
 
     async fn container_attach(&self, id: &str) -> Result<Streams> {
-        self.settle(id).await?;
         self.revive("attach to container", id).await?;
         let (frames, input) = self.ask("attach to container", id, &Request::Attach).await?.split();
         Ok(Streams { output: outputs(frames, "read from container", id), input: Box::pin(input) })
     }
 
     async fn container_start(&self, id: &str) -> Result<()> {
-        self.settle(id).await?;
         self.revive("start container", id).await?;
         self.ask("start container", id, &Request::Start).await.map(drop)
     }

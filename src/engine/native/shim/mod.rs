@@ -98,7 +98,7 @@ fn begin(folder: &Path, copying: bool) -> anyhow::Result<Began> {
     let began = made.and_then(|()| begin_in_groups(setup, copying));
     if began.is_err() {
         // Whoever has removed the folder meanwhile has not seen them.
-        cgroup::end(&groups);
+        let _ = cgroup::end(&groups);
     }
     let (runtime, shim, child, listener) = began?;
     Ok((runtime, shim, child, listener, turn))
