@@ -76,8 +76,9 @@ pub(super) fn plain(secret: &str) -> Vec<Vec<u8>> {
     forms
 }
 
-/// What the escapes' removal makes of a secret that has `%` escapes itself: JSON escapes and those of URLs are removed
-/// together, so the secret's own go with the first layer of JSON around it. Where a form is around that, a space is a plus.
+/// What JSON around a secret that has `%` escapes itself makes of it, and what is left of that as escapes are removed: those of
+/// JSON and of URLs are removed together, so the secret's own go with the first layer. The last may be too short to be searched
+/// for; then one of those before it is found. Where a form is around that, a space is a plus.
 pub(super) fn resolved(secret: &str) -> Vec<Vec<u8>> {
     if !secret.contains('%') {
         return Vec::new();
@@ -89,9 +90,11 @@ pub(super) fn resolved(secret: &str) -> Vec<Vec<u8>> {
         for depth in 1..=MAX_DEPTH {
             let Ok(quoted) = serde_json::to_string(&text) else { break };
             quoted[1..quoted.len() - 1].clone_into(&mut text);
-            let removed = (0..depth).fold(text.clone().into_bytes(), |text, _| unescape(&text).unwrap_or(text));
-            if removed != secret.as_bytes() && !forms.contains(&removed) {
-                forms.push(removed);
+            let removed = |text: &Vec<u8>| Some(unescape(text).unwrap_or_else(|| text.clone()));
+            for form in std::iter::successors(Some(text.clone().into_bytes()), removed).take(depth + 1) {
+                if form != secret.as_bytes() && !forms.contains(&form) {
+                    forms.push(form);
+                }
             }
         }
     }

@@ -271,7 +271,7 @@ proptest! {
 
     #[test]
     fn of_a_value_nothing_is_left_and_the_rest_is_untouched(
-        token in tokens(), secret in "[a-zA-Z0-9]([!-~]|%[46]1|%5c|%22){8,30}[g-zA-Z]", is_known: bool, carrier in 0..7,
+        token in tokens(), secret in r#"[a-zA-Z0-9]([!-~]|%[46]1|%5c|%22|[\\"]){3,30}[g-zA-Z]"#, is_known: bool, carrier in 0..7,
         before in prose(), after in prose(), left in "[ \n\t\"=:]", right in "[ \t\":,]",
     ) {
         let scanner = scanner(&[&secret], &Dlp::default(), Some(Action::Mask));

@@ -286,7 +286,9 @@ fn the_documentation_says_how_many_formats_there_are() {
 
 #[test]
 fn promise_09_a_secret_with_escapes_of_its_own_is_found_in_json_in_json() {
-    for secret in [r"pass%41\word", r#"a"%5c%22"word"#, r"100%25\%5cu0067-word"] {
+    // Of the last two, too little is left without escapes.
+    for secret in [r"pass%41\word", r#"a"%5c%22"word"#, r"100%25\%5cu0067-word", r#"aA%5cA"aA%5c%5cA"#, r#"%41%41%41""#]
+    {
         let (rules, actions) = (Arc::new(Rules::providers().unwrap()), Arc::new(Actions::new(&Dlp::default())));
         let scanner = Scanner::new(&[secret.to_owned()], rules, actions);
         let mut text = secret.to_owned();
