@@ -63,6 +63,31 @@ fn wait_paused(world: &World, bottle: &str, wanted: bool) {
 }
 
 /// In the first version of control groups, what is frozen does not die: whoever kills it must let it thaw.
+/// An agent that stops whatever joins its container keeps the proof from being repeated.
+#[test]
+fn promise_01_an_agent_that_stops_the_proof_is_paused() {
+    for who in [Who::Root, Who::User] {
+        let world = World::new(who);
+        world.write(
+            ".config/bottler/bottler.yaml",
+            "bottles: {stops: {watch: 1}}\nagents: {stops: {bottle: stops, template: probe}}\n",
+        );
+        world.write("work/notes.txt", "");
+        let work = world.folder().join("work");
+        std::fs::copy("/proc/self/exe", work.join("attacker")).unwrap();
+        let (recipe, work) = (world.recipe("stops.lua"), work.display().to_string());
+        let launched = world.run(&["run", "stops", "--recipe", &recipe, "--workspace", &work, "--detach", "--yes"]);
+        assert_eq!(launched.code, 0, "{who:?} {}", launched.stderr);
+        let bottle = launched.stdout.trim();
+        wait_paused(&world, bottle, true);
+        let audit = world.run(&["audit", "show", bottle, "--refused"]).stdout;
+        assert!(audit.contains("not_tight"), "{who:?} {audit}");
+        assert_eq!(world.run(&["stop", bottle]).code, 0, "{who:?}");
+        assert_eq!(world.run(&["rm", "--discard", bottle]).code, 0, "{who:?}");
+        world.wait_clean();
+    }
+}
+
 #[test]
 fn promise_12_a_paused_agent_ends_when_all_who_could_let_it_go_on_are_dead() {
     for who in [Who::Root, Who::User] {

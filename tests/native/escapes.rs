@@ -102,6 +102,23 @@ async fn lab_stopped() {
     }
     let first = lab.folder.join(".local/share/bottler/native/containers/stops/first.json");
     let first: i32 = std::fs::read_to_string(first).unwrap().trim().parse().unwrap();
+    // Whenever they are stopped, who waits for them is answered, and what has been given up is gone.
+    let asked = (0..20).map(|_| async {
+        let spec = ExecSpec::plain(vec![ATTACKER.into(), "--list".into()]);
+        match lab.engine.exec(&id, &spec).await {
+            Ok(_) => {}
+            Err(error) => assert!(error.message.contains("(SIGSTOP)"), "{error}"),
+        }
+    });
+    tokio::time::timeout(PATIENCE, futures_util::future::join_all(asked)).await.expect("each is answered");
+    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
+    let shim: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let alone = async {
+        while children(shim) != [first] {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, alone).await.unwrap_or_else(|_| panic!("{first}, {:?}", children(shim)));
     // The engine is closed as its process' end closes it.
     drop(streams);
     let Lab { engine, .. } = lab;
@@ -114,6 +131,14 @@ async fn lab_stopped() {
     tokio::time::timeout(PATIENCE, ended).await.expect("the container ends");
     let lab = Lab::new().unwrap();
     lab.remove("stops").await;
+}
+
+/// The children of all threads of a process.
+fn children(process: i32) -> Vec<i32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let read = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    let lines = tasks.filter_map(Result::ok).map(read);
+    lines.flat_map(|line| line.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>()).collect()
 }
 
 /// Whoever is stopped while it follows a container, as by ctrl-z, neither holds up the container's end nor its removal.

@@ -15,7 +15,7 @@ use crate::layout::{self, EXECUTABLE};
 use crate::primitive::agent::Agent;
 use crate::primitive::agent::channel::Channel;
 use crate::primitive::bottle::Bottle;
-use crate::primitive::channel::stream::JsonChannel;
+use crate::primitive::channel::stream::{JsonChannel, NoAnswer};
 use crate::primitive::event::{Event, StepState};
 use crate::primitive::handle::Network;
 use crate::primitive::receiver;
@@ -24,7 +24,7 @@ use crate::session::{Class, Failure};
 use crate::sync::lock;
 
 /// How long the attempts may take, once the agent runs.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Proves the bottle through init, before the agent's command starts.
 ///
@@ -71,9 +71,12 @@ pub(in crate::primitive) async fn again(bottle: &Arc<Bottle>, agent: &Agent) -> 
     let asked = |targets: Targets| async move {
         let targets = Targets { proof: Some(places), ..targets };
         let spec = ExecSpec::plain(vec![EXECUTABLE.into(), probe::AGAIN.into()]);
-        let mut talk = JsonChannel::new(bottle.session.engine.exec(&container, &spec).await?.1);
+        let attempted = "probe the bottle";
+        let joined = tokio::time::timeout(PATIENCE, bottle.session.engine.exec(&container, &spec)).await;
+        let late = |_| Failure::new(Class::Operation, format!("{attempted}: {}", NoAnswer::Late(PATIENCE)));
+        let mut talk = JsonChannel::new(joined.map_err(late)??.1);
         let answer = talk.ask(&targets, PATIENCE).await;
-        answer.map_err(|why| talk.failure("probe the bottle", why))
+        answer.map_err(|why| talk.failure(attempted, why))
     };
     Ok(red(&lines(bottle, agent, asked).await?))
 }

@@ -17,9 +17,10 @@ use crate::session::{Class, Failure};
 const TICK: Duration = Duration::from_secs(5);
 /// If the wall clock advances by so much more than the monotonic clock, the machine has slept or its clock was set.
 const GAP: Duration = Duration::from_mins(1);
-/// How often a proof that cannot be made is retried, and the pause before.
+/// How often a proof that cannot be made is retried, the pause before, and for how long: an agent can hold each one up to its end.
 const TRIES: usize = 3;
 const PAUSE: Duration = Duration::from_secs(1);
+const TRYING: Duration = Duration::from_secs(10);
 /// The pauses between proofs from beside a paused agent: the first, and the longest.
 const FIRST: Duration = Duration::from_secs(2);
 const LONGEST: Duration = Duration::from_secs(30);
@@ -174,7 +175,7 @@ async fn is_down(egress: &mut tokio::sync::watch::Receiver<Health>) {
 
 /// Proves the bottle beside the running agent; returns the failed attempts.
 async fn look(bottle: &Arc<Bottle>, agent: &Agent) -> Vec<String> {
-    let mut red = Vec::new();
+    let (mut red, began) = (Vec::new(), Instant::now());
     for _ in 0..TRIES {
         match prove::again(bottle, agent).await {
             Ok(lines) => {
@@ -187,6 +188,9 @@ async fn look(bottle: &Arc<Bottle>, agent: &Agent) -> Vec<String> {
         }
         if is_over(bottle, agent).await {
             return Vec::new();
+        }
+        if began.elapsed() >= TRYING {
+            break;
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
-use super::process::{await_ready, channel, spawn};
+use super::process::{Started, await_ready, channel, spawn};
 use super::reply::{failed, say, send};
 use super::state::Shim;
 use super::streams::{Reader, Writer, exit_code, next, open_streams};
@@ -21,12 +21,18 @@ use crate::engine::native::cgroup;
 use crate::engine::native::child::{self, Entry};
 use crate::engine::native::protocol::{Frame, Reply, Task};
 
-/// Runs something to its end, with a client's streams as its own.
+/// How long a process may take to join the container: its engine waits longer for the answer.
+const JOIN: Duration = Duration::from_secs(10);
+/// How long one that is killed is waited for, to read why it failed. A frozen one does not end before it thaws.
+const LAST: Duration = Duration::from_secs(2);
+
+/// Runs something to its end, with a client's streams as its own, or until the client has `gone`: what it left is killed.
 pub(super) async fn run(
     shim: &Arc<Shim>,
     task: Task,
     mut from: impl AsyncRead + Unpin,
     to: &mut (impl AsyncWrite + Unpin),
+    gone: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     let started = *shim.started.borrow();
     let is_copy = !matches!(task, Task::Command(_));
@@ -42,9 +48,9 @@ pub(super) async fn run(
     }
     let tty = matches!(&task, Task::Command(process) if process.tty);
     // Its end of the channel is open as long as the shim lives: the process looks.
-    let (mut child, terminal, _channel) = match start(shim, task, tty).await {
+    let (Started { mut child, parent }, terminal, _channel) = match start(shim, task, tty).await {
         Ok(started) => started,
-        Err(error) => return say(to, &failed(ErrorKind::Other, format!("{error:#}"))).await,
+        Err((kind, why)) => return say(to, &failed(kind, why)).await,
     };
     let number = shim.beside.next_number();
     let terminal = terminal.map(Arc::new);
@@ -59,36 +65,71 @@ pub(super) async fn run(
         drop(frames);
         relay(&mut child, &mut outputs, input, &mut from, to).await
     };
-    let end = end.await;
+    let end = tokio::select! {
+        end = end => end,
+        () = gone => Err(std::io::ErrorKind::BrokenPipe.into()),
+    };
     shim.beside.remove(number);
     if end.is_err() {
-        // The client has gone: nobody waits for what it started.
+        // Nobody waits for what the client started.
         let _ = child.kill().await;
     }
+    drop(parent);
     end
 }
 
-type Started = (tokio::process::Child, Option<OwnedFd>, tokio::net::UnixStream);
+type Joined = (Started, Option<OwnedFd>, tokio::net::UnixStream);
 
 /// Starts a process, with its terminal and the channel to it.
-async fn start(shim: &Shim, task: Task, tty: bool) -> anyhow::Result<Started> {
-    let (mut near, far) = channel()?;
-    let entry = crate::wire::line(&Entry { first: shim.first, task })?;
-    let streams = if tty { Stdio::null } else { Stdio::piped };
-    let words = [child::ENTER, &far.as_raw_fd().to_string()];
-    let mut child = spawn(&words, far, streams(), streams(), streams())?;
-    let told = near.write_all(&entry).await;
-    match await_ready(&near, || Ok(())).await.and_then(|terminal| told.map(|()| terminal).map_err(anyhow::Error::from))
-    {
-        Ok(terminal) => Ok((child, terminal, near)),
-        Err(error) => {
-            // It says why on its standard error. It must be waited for: the container's first process does not end before that.
-            let _ = child.kill().await;
-            let said = child.stderr.take().and_then(|stream| stream.into_owned_fd().ok()).map(std::fs::File::from);
-            let said = said.and_then(|stream| std::io::read_to_string(stream).ok()).unwrap_or_default();
-            Err(error.context(said.trim().to_owned()))
+async fn start(shim: &Shim, task: Task, tty: bool) -> Result<Joined, (ErrorKind, String)> {
+    let failed = |error: anyhow::Error| (ErrorKind::Other, format!("{error:#}"));
+    let begun = async {
+        let (near, far) = channel()?;
+        let entry = crate::wire::line(&Entry { first: shim.first, task })?;
+        let streams = if tty { Stdio::null } else { Stdio::piped };
+        let words = [child::ENTER, &far.as_raw_fd().to_string()];
+        let namespace = Some(shim.parent.namespace.clone());
+        anyhow::Ok((spawn(&words, far, [streams(), streams(), streams()], namespace).await?, near, entry))
+    };
+    let late = || {
+        let why = "it did not join the container within 10 s: something in there may have stopped it (SIGSTOP)";
+        (ErrorKind::Deadline, why.to_owned())
+    };
+    let until = tokio::time::Instant::now() + JOIN;
+    let begun = tokio::time::timeout_at(until, begun).await.map_err(|_| late())?;
+    let (started, mut near, entry) = begun.map_err(failed)?;
+    let ready = async {
+        let told = near.write_all(&entry).await;
+        let terminal = await_ready(&near, || Ok(())).await?;
+        told?;
+        anyhow::Ok(terminal)
+    };
+    match tokio::time::timeout_at(until, ready).await {
+        Ok(Ok(terminal)) => Ok((started, terminal, near)),
+        Ok(Err(error)) => {
+            let said = give_up(started).await;
+            Err(failed(error.context(said)))
+        }
+        Err(_) => {
+            give_up(started).await;
+            Err(late())
         }
     }
+}
+
+/// Kills a process that did not become ready; what it wrote on its standard error, which says why.
+async fn give_up(Started { mut child, parent }: Started) -> String {
+    let _ = child.start_kill();
+    if tokio::time::timeout(LAST, child.wait()).await.is_err() {
+        // The container's first process does not end before it has been waited for.
+        crate::task::spawn(async move {
+            let _ = child.wait().await;
+            drop(parent);
+        });
+        return String::new();
+    }
+    let said = child.stderr.take().and_then(|stream| stream.into_owned_fd().ok()).map(std::fs::File::from);
+    said.and_then(|stream| std::io::read_to_string(stream).ok()).unwrap_or_default().trim().to_owned()
 }
 
 fn pump(mut from: Reader, frame: fn(Bytes) -> Frame, to: mpsc::Sender<Frame>) {

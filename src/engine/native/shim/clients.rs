@@ -1,14 +1,15 @@
 //! A client of a shim: its request, the answer, and the streams that may follow.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use super::reply::{failed, say, send};
 use super::state::Shim;
+use super::streams::register;
 use crate::engine::native::child::GO;
 use crate::engine::native::protocol::{Frame, MAX_LINE, Reply, Request};
 use crate::engine::{ErrorKind, Output, TerminalSize};
@@ -16,11 +17,28 @@ use crate::sync::lock;
 
 /// Serves a client to its end.
 pub(super) async fn serve(shim: Arc<Shim>, stream: UnixStream) {
+    // Where there is no descriptor left for it, a client's end is seen when it is written to.
+    let connection = stream.as_fd().try_clone_to_owned();
     let (from, mut to) = stream.into_split();
     let mut from = BufReader::new(from);
     let Some(request) = request(&mut from).await else { return };
     // Whoever breaks off is not answered.
-    let _ = answer(&shim, request, from, &mut to).await;
+    let _ = answer(&shim, request, from, &mut to, closed(connection)).await;
+}
+
+/// Resolves when the other end of a connection has closed both directions.
+async fn closed(connection: std::io::Result<OwnedFd>) {
+    // Registered apart from the streams: what is cleared here, they do not miss.
+    let watched = connection.and_then(|connection| register(connection, Interest::WRITABLE));
+    if let Ok(watched) = watched {
+        while let Ok(mut ready) = watched.ready(Interest::WRITABLE).await {
+            if ready.ready().is_write_closed() {
+                return;
+            }
+            ready.clear_ready();
+        }
+    }
+    std::future::pending().await
 }
 
 async fn request(from: &mut BufReader<tokio::net::unix::OwnedReadHalf>) -> Option<Request> {
@@ -36,6 +54,7 @@ async fn answer(
     request: Request,
     mut from: BufReader<tokio::net::unix::OwnedReadHalf>,
     to: &mut (impl AsyncWrite + Unpin),
+    gone: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
     match request {
         Request::Start => {
@@ -89,7 +108,7 @@ async fn answer(
             let started = *shim.started.borrow();
             say(to, &Reply::State { started }).await
         }
-        Request::Exec(task) => super::beside::run(shim, task, from, to).await,
+        Request::Exec(task) => super::beside::run(shim, task, from, to, gone).await,
     }
 }
 

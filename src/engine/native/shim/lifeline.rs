@@ -1,7 +1,4 @@
-//! What ends a container whose engine has gone, whatever its shim is doing.
-//!
-//! Attack: a process of the container stops another one that is just joining it (SIGSTOP needs no privilege among processes of one
-//! user), and the shim, which waits for that one to start, waits for ever. This thread waits for nothing but the engine's end.
+//! What ends a container whose engine has gone, whatever its shim is doing: a thread that waits for nothing else.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -26,8 +23,7 @@ pub(super) struct Lifeline {
     pub(super) stop: Notify,
 }
 
-/// Waits in a thread until the other end of standard input is closed, then kills the container and tells the shim. Must be called
-/// before this process gets a PID namespace for its children: afterwards it can have no threads.
+/// Waits in a thread until the other end of standard input is closed, then kills the container and tells the shim.
 ///
 /// # Errors
 /// There is no thread to be had.

@@ -1,9 +1,8 @@
 //! A container's shim: the parent of its first process. It keeps the container's streams, log and end, starts what runs beside
 //! the command, and answers clients.
 //!
-//! Rules: one thread, and another one that only watches the engine ([`lifeline`]); no more, for its children are in another PID
-//! namespace than itself, and such a process can start no threads. It lives as long as its standard input is open: the engine that
-//! made the container holds the other end. At its end the shim kills the container, and lets a frozen one thaw, so that it dies.
+//! Rules: one thread serves; another one only watches the engine ([`lifeline`]), and each child has one that it was started by
+//! ([`process`]). It lives as long as its standard input is open: the engine that made the container holds the other end. At its end the shim kills the container, and lets a frozen one thaw, so that it dies.
 //! When the shim dies, the kernel kills the first process, and with that every process of the container. The shim serves its
 //! clients while it waits for a process of the container: that one may be frozen, or stopped by another.
 
@@ -37,7 +36,7 @@ use super::protocol::SOCKET;
 use super::store::{self, End, remove_tree};
 use super::{cgroup, sys};
 use lifeline::Lifeline;
-use process::{await_ready, channel, spawn};
+use process::{Parent, Started, await_ready, channel, spawn};
 use state::Shim;
 use terminals::Terminals;
 
@@ -109,7 +108,7 @@ fn begin_in_groups(
     copying: bool,
 ) -> anyhow::Result<(tokio::runtime::Runtime, Arc<Shim>, Child, UnixListener)> {
     let listener = UnixListener::bind(SOCKET).context("listen for clients")?;
-    let Made { runtime, child, go, terminal, lifeline } = make(&setup, copying)?;
+    let Made { runtime, child, parent, go, terminal, lifeline } = make(&setup, copying)?;
     let (outputs, input, child) = streams::of(&runtime, child, terminal.as_ref(), &setup.plan)?;
     let first = child.id().and_then(|id| i32::try_from(id).ok()).context("the first process has ended")?;
     let pidfd = rustix::process::Pid::from_raw(first).context("the first process has ended")?;
@@ -117,6 +116,7 @@ fn begin_in_groups(
     let _ = lifeline.first.set(pidfd);
     let shim = Shim {
         first,
+        parent,
         go: Mutex::new(Some(go)),
         started: watch::Sender::new(false),
         ended: watch::Sender::new(None),
@@ -136,6 +136,7 @@ fn begin_in_groups(
 struct Made {
     runtime: tokio::runtime::Runtime,
     child: Child,
+    parent: Parent,
     go: UnixStream,
     terminal: Option<OwnedFd>,
     lifeline: Arc<Lifeline>,
@@ -152,15 +153,16 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
     // Not earlier: of a process that is not dumpable, nobody but root may write the maps.
     nix::sys::prctl::set_dumpable(false)?;
     let lifeline = lifeline::watch(setup.groups.clone()).context("watch the engine")?;
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWPID).context("make a process namespace")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (child, go, terminal) = runtime.block_on(async {
+    let (child, parent, go, terminal) = runtime.block_on(async {
         let (near, far) = channel()?;
         let streams = if setup.plan.process.tty { Stdio::null } else { Stdio::piped };
         let input = if setup.plan.stdin { streams() } else { Stdio::null() };
         let number = far.as_raw_fd().to_string();
         let words = [child::FIRST, &number, child::COPY];
-        let child = spawn(&words[..if copying { 3 } else { 2 }], far, input, streams(), streams())?;
+        let words = &words[..if copying { 3 } else { 2 }];
+        let started = spawn(words, far, [input, streams(), streams()], None).await;
+        let Started { child, parent } = started.context("make a process namespace and its first process")?;
         let first = child.id();
         let network = || {
             // Nobody joins the network of a copy.
@@ -172,9 +174,9 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
             Ok(())
         };
         let terminal = await_ready(&near, network).await.context("start the container's first process")?;
-        anyhow::Ok((child, near, terminal))
+        anyhow::Ok((child, parent, near, terminal))
     })?;
-    Ok(Made { runtime, child, go, terminal, lifeline })
+    Ok(Made { runtime, child, parent, go, terminal, lifeline })
 }
 
 /// A user namespace in which this process' user is `inside`, and nobody else exists (`user_namespaces(7)`).

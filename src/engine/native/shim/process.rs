@@ -1,14 +1,28 @@
 //! Children of a shim: this executable in another role, which says over a channel of its own when it is ready.
+//!
+//! Attack: a process of the container stops another one that is just joining it (SIGSTOP needs no privilege among processes of one
+//! user), and does so before that one's exec. Whoever starts a process waits for its exec (vfork), then for ever. So each child is
+//! started by a thread of its own; the shim gives both up after a while, and serves others meanwhile.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::convert::Infallible;
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock, mpsc};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::process::Child;
+use tokio::sync::oneshot;
 
 use crate::engine::native::child;
+
+/// Bytes of a parent's stack.
+const STACK: usize = 256 << 10;
 
 /// The ends of a channel to a child: the shim's own, and the one that the child inherits.
 pub(super) fn channel() -> std::io::Result<(UnixStream, std::os::unix::net::UnixStream)> {
@@ -17,21 +31,75 @@ pub(super) fn channel() -> std::io::Result<(UnixStream, std::os::unix::net::Unix
     Ok((UnixStream::from_std(near)?, far))
 }
 
-/// Starts this executable in a role, with one descriptor of its own.
-pub(super) fn spawn(
+/// A child, in the container's PID namespace.
+pub(super) struct Started {
+    pub(super) child: Child,
+    pub(super) parent: Parent,
+}
+
+/// The thread that a child was started by. The kernel kills the child at the thread's end (prctl(2), `PR_SET_PDEATHSIG`), which
+/// comes when this is dropped.
+pub(super) struct Parent {
+    _keep: mpsc::Sender<Infallible>,
+    /// The PID namespace of its children.
+    pub(super) namespace: Arc<File>,
+}
+
+/// Starts this executable in a role, with one descriptor of its own and these streams: in a PID namespace, or, as its first process,
+/// in one of its own. If this is dropped before it is done, the child is killed.
+pub(super) async fn spawn(
     words: &[&str],
     descriptor: std::os::unix::net::UnixStream,
-    input: Stdio,
-    output: Stdio,
-    error: Stdio,
-) -> anyhow::Result<Child> {
+    [input, output, error]: [Stdio; 3],
+    namespace: Option<Arc<File>>,
+) -> anyhow::Result<Started> {
     let descriptor = OwnedFd::from(descriptor);
     fcntl(&descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
     let mut command = Command::new("/proc/self/exe");
     command.args(words).env_clear().stdin(input).stdout(output).stderr(error);
-    let child = tokio::process::Command::from(command).spawn();
-    drop(descriptor);
-    Ok(child?)
+    let mut command = tokio::process::Command::from(command);
+    let (sender, started) = oneshot::channel();
+    let (keep, kept) = mpsc::channel();
+    let mut thread = Thread(Arc::default());
+    let (number, runtime) = (thread.0.clone(), tokio::runtime::Handle::current());
+    let parent = move || {
+        let _ = number.set(rustix::thread::gettid().as_raw_nonzero().get());
+        let start = || {
+            let _in_runtime = runtime.enter();
+            let _descriptor = descriptor;
+            match &namespace {
+                Some(namespace) => setns(namespace.as_fd(), CloneFlags::CLONE_NEWPID)?,
+                None => unshare(CloneFlags::CLONE_NEWPID)?,
+            }
+            let child = command.spawn()?;
+            // Known only when it has its first process.
+            let namespace =
+                namespace.map_or_else(|| File::open("/proc/thread-self/ns/pid_for_children").map(Arc::new), Ok)?;
+            anyhow::Ok((child, namespace))
+        };
+        if let Err(Ok((mut child, _))) = sender.send(start()) {
+            let _ = child.start_kill();
+        }
+        // Nothing is ever sent.
+        let _ = kept.recv();
+    };
+    std::thread::Builder::new().name("parent".into()).stack_size(STACK).spawn(parent)?;
+    let (child, namespace) = started.await??;
+    thread.0 = Arc::default();
+    Ok(Started { child, parent: Parent { _keep: keep, namespace } })
+}
+
+/// A thread that is starting a child, by its number. At its end the child is killed, so that the thread goes on.
+struct Thread(Arc<OnceLock<i32>>);
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        let Some(thread) = self.0.get() else { return };
+        let children = std::fs::read_to_string(format!("/proc/self/task/{thread}/children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|number| number.parse().ok()) {
+            let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+        }
+    }
 }
 
 /// Waits until a child says that it is ready; the terminal that it opened. `network` is called when it says before that others can

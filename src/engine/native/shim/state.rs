@@ -7,6 +7,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::lifeline::Lifeline;
+use super::process::Parent;
 use super::streams::{Input, Outputs};
 use super::terminals::Terminals;
 use crate::engine::native::child::Setup;
@@ -17,6 +18,8 @@ pub(super) struct Shim {
     pub(super) setup: Setup,
     /// The first process, by its number out here.
     pub(super) first: i32,
+    /// What started it.
+    pub(super) parent: Parent,
     /// The channel to the first process until it becomes the command.
     pub(super) go: Mutex<Option<UnixStream>>,
     pub(super) started: watch::Sender<bool>,

@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 
@@ -187,16 +188,21 @@ pub(super) fn exit_code(status: ExitStatus) -> i64 {
     status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255).into()
 }
 
+/// Has a descriptor watched.
+pub(super) fn register(descriptor: OwnedFd, interest: Interest) -> std::io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it lives.
+    #[expect(unsafe_code, reason = "tokio asks for that promise")]
+    let registered = unsafe { AsyncFd::register_with_interest(descriptor, interest) };
+    registered.map_err(Into::into)
+}
+
 /// The far end of a terminal, without blocking this thread.
-pub(super) struct Terminal(tokio::io::unix::AsyncFd<OwnedFd>);
+pub(super) struct Terminal(AsyncFd<OwnedFd>);
 
 impl Terminal {
     pub(super) fn new(far: OwnedFd) -> std::io::Result<Self> {
         rustix::io::ioctl_fionbio(&far, true)?;
-        // SAFETY: an `OwnedFd` keeps its descriptor open, and the same one, as long as it lives.
-        #[expect(unsafe_code, reason = "tokio asks for that promise")]
-        let registered = unsafe { tokio::io::unix::AsyncFd::register(far) };
-        Ok(Self(registered?))
+        Ok(Self(register(far, Interest::READABLE | Interest::WRITABLE)?))
     }
 }
 
