@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::failure::input;
 use super::print::print_message;
 use crate::engine::Engine;
-use crate::engine::choice::{connect, native_in_use, resolve};
+use crate::engine::choice::{connect, is_named, native_in_use, resolve};
 use crate::session::{Class, Failure, StateDir};
 
 /// Every engine that may have bottles of this user, with its address, and the state directory: the default engine first, then
-/// the native one where it has been used.
+/// the native one where it has been used. Where nobody has named the default engine, the native one does without it.
 ///
 /// # Errors
 /// The default engine does not answer.
@@ -17,12 +17,25 @@ pub(super) async fn engines() -> Result<(Vec<(String, Arc<dyn Engine>)>, StateDi
     let default = find_engine()?;
     let native = native_in_use().filter(|native| *native != default);
     let mut engines = Vec::new();
-    for endpoint in [default].into_iter().chain(native) {
-        let engine = connect(&endpoint)?;
-        engine.info().await?;
-        engines.push((endpoint, engine));
+    match reach(&default).await {
+        Ok(engine) => engines.push((default, engine)),
+        Err(failure) if is_named() || native.is_none() => return Err(failure),
+        Err(failure) => {
+            let text = format!("warning: only the native engine's bottles are seen: {}", failure.message);
+            print_message(&crate::report::printable(&text));
+        }
+    }
+    if let Some(native) = native {
+        let engine = reach(&native).await?;
+        engines.push((native, engine));
     }
     Ok((engines, state()?))
+}
+
+async fn reach(endpoint: &str) -> Result<Arc<dyn Engine>, Failure> {
+    let engine = connect(endpoint)?;
+    engine.info().await?;
+    Ok(engine)
 }
 
 pub(super) fn find_engine() -> Result<String, Failure> {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::docker::endpoint::UsualSocket;
 use super::docker::{DockerEngine, endpoint};
 use super::native::{self, NativeEngine};
 use super::{Engine, Result};
@@ -35,18 +36,33 @@ pub fn connect_unbounded(endpoint: &str) -> Result<Arc<dyn Engine>> {
 }
 
 /// The address of the engine that is meant: the one that is named here, or by [`VARIABLE`], or Docker as its own command finds
-/// it. Where nothing is named and nothing listens at Docker's usual socket, it is the native engine.
+/// it. Where nothing is named and nothing that this user may use listens at Docker's usual socket, it is the native engine.
 ///
 /// # Errors
 /// What is named is not there, or cannot be read. There is no fallback from what the user names.
 pub fn resolve(named: Option<&str>) -> std::result::Result<String, String> {
-    let variable = std::env::var(VARIABLE).ok().filter(|name| !name.is_empty());
+    let variable = variable();
     match named.or(variable.as_deref()) {
-        None if !endpoint::is_named() && !endpoint::usual_listens() => native_address(),
+        None if !endpoint::is_named() && endpoint::usual_socket() != UsualSocket::Listens => native_address(),
         None | Some("docker" | "podman") => endpoint::resolve().map(|endpoint| endpoint.to_string()),
         Some("native") => native_address(),
         Some(other) => Err(format!("{VARIABLE}: there is no engine {other:?}; it is docker, podman or native")),
     }
+}
+
+fn variable() -> Option<String> {
+    std::env::var(VARIABLE).ok().filter(|name| !name.is_empty())
+}
+
+/// Whether the environment names an engine.
+pub fn is_named() -> bool {
+    variable().is_some() || endpoint::is_named()
+}
+
+/// Why the default engine is not Docker although it runs, and what would change that.
+pub fn passed_over() -> Option<&'static str> {
+    let forbidden = !is_named() && endpoint::usual_socket() == UsualSocket::Forbidden;
+    forbidden.then_some("Docker's socket is not for this user: its group, usually `docker`, may use it")
 }
 
 /// The address of this user's native engine, where it has been used.

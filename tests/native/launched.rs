@@ -1,6 +1,6 @@
 //! What a launch does, and what runs in a bottle.
 
-use crate::world::{Who, World, groups_of};
+use crate::world::{Done, Who, World, groups_of};
 
 /// The probe's lines that did not end as expected; and how many there are in all.
 fn red(world: &World) -> (Vec<String>, usize) {
@@ -164,4 +164,34 @@ fn commands_run_beside_the_agent_with_as_few_privileges() {
         world.wait_clean();
         assert_eq!(groups_of(&bottle), Vec::<std::path::PathBuf>::new(), "{who:?}");
     }
+}
+
+/// Docker runs, and its socket is for others.
+#[test]
+fn where_docker_is_not_this_users_the_native_engine_is_the_default_one() {
+    let world = World::new(Who::User);
+    let socket = world.folder().join("docker.sock");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, std::os::unix::fs::PermissionsExt::from_mode(0o660)).unwrap();
+    // Docker's usual place, in a mount namespace.
+    let place =
+        "mount -t tmpfs none /run; : > /run/docker.sock; mount --bind \"$SOCKET\" /run/docker.sock; exec \"$@\"";
+    let run = |arguments: &[&str]| -> Done {
+        let own = world.command(arguments);
+        let mut command = std::process::Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", place, "sh"]).arg(own.get_program()).args(own.get_args());
+        command.current_dir(world.folder()).env_clear().env("SOCKET", &socket);
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.env_remove("BOTTLER_ENGINE").output().unwrap().into()
+    };
+    let done = run(&["run", "probe"]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("native: the kernel alone, no daemon; Docker's socket"), "{}", done.stderr);
+    for command in ["ps", "gc"] {
+        let done = run(&[command]);
+        assert_eq!(done.code, 0, "{command}: {}", done.stderr);
+    }
+    let done = run(&["run", "shell", "--image", "debian:bookworm", "--yes"]);
+    assert!(done.stderr.contains("its group, usually `docker`"), "{}", done.stderr);
+    world.wait_clean();
 }

@@ -21,7 +21,7 @@ use crate::cli::open::{find_named_engine, state};
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
-use crate::engine::choice::connect;
+use crate::engine::choice::{connect, passed_over};
 use crate::engine::{Engine, EngineDetails, Product, native};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{self, LaunchPlan, Planned, WorkspaceMode, settle};
@@ -135,11 +135,13 @@ pub(in crate::cli) async fn launch(
     check_text(&ready, &state)?;
     let endpoint = endpoint?;
     let engine = reach(&endpoint).await;
+    let passed_over = if args.engine.is_none() { passed_over() } else { None };
     if let Ok((_, details)) = &engine {
-        settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hint))?;
+        let hinted = |hint: String| passed_over.map_or_else(|| hint.clone(), |why| format!("{hint}; {why}"));
+        settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hinted(hint)))?;
     }
     if let Ok((_, details)) = &engine {
-        print_message(&engine_line(&endpoint, details));
+        print_message(&engine_line(&endpoint, details, passed_over));
     }
     for line in preflight::lines(&ready, found.as_ref(), &hooks) {
         print_message(&line);
@@ -246,11 +248,14 @@ fn check_text(ready: &PreparedLaunch, state: &StateDir) -> Result<(), Failure> {
 }
 
 /// The first line of a launch: which engine.
-fn engine_line(endpoint: &str, details: &EngineDetails) -> String {
+fn engine_line(endpoint: &str, details: &EngineDetails, passed_over: Option<&str>) -> String {
     let text = match details.product {
         Product::Docker => format!("Docker, {endpoint}"),
         Product::Podman => format!("Podman, {endpoint}"),
-        Product::Native => "native: the kernel alone, no daemon".to_owned(),
+        Product::Native => {
+            let more = passed_over.map(|why| format!("; {why}")).unwrap_or_default();
+            format!("native: the kernel alone, no daemon{more}")
+        }
     };
     report::printable(&format!("{:<12}{text}", "engine"))
 }

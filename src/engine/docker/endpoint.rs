@@ -147,12 +147,24 @@ pub fn is_named() -> bool {
     var("DOCKER_HOST").is_some() || context.is_some_and(|name| name != "default")
 }
 
-/// Whether anything is at the usual socket, be it for others than this user.
-pub fn usual_listens() -> bool {
-    let Some(path) = DEFAULT.strip_prefix("unix://") else { return true };
-    match std::os::unix::net::UnixStream::connect(path) {
-        Ok(_) => true,
-        Err(error) => !matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused),
+/// What is at Docker's usual socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsualSocket {
+    /// Something listens.
+    Listens,
+    /// It is for other users.
+    Forbidden,
+    /// Nobody listens there.
+    Absent,
+}
+
+/// Looks for Docker's usual socket.
+pub fn usual_socket() -> UsualSocket {
+    let Some(path) = DEFAULT.strip_prefix("unix://") else { return UsualSocket::Listens };
+    match std::os::unix::net::UnixStream::connect(path).map_err(|error| error.kind()) {
+        Err(std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused) => UsualSocket::Absent,
+        Err(std::io::ErrorKind::PermissionDenied) => UsualSocket::Forbidden,
+        _ => UsualSocket::Listens,
     }
 }
 
