@@ -20,13 +20,12 @@ const SOCKETS: [&str; 6] = [
     "/run/crio/crio.sock",
 ];
 
-/// Paths that the agent must not write.
-const FOREIGN: [&str; 15] = [
-    "/probe",
-    "/etc/probe",
-    "/usr/probe",
+/// Paths of the image that the agent must not write, unless it is root there.
+const OF_ROOT: [&str; 4] = ["/probe", "/etc/probe", "/usr/probe", "/run/probe"];
+
+/// Paths that no agent may write.
+const FOREIGN: [&str; 11] = [
     "/bottler",
-    "/run/probe",
     "/proc/sys/kernel/core_pattern",
     "/proc/sys/kernel/modprobe",
     "/proc/sys/fs/binfmt_misc/register",
@@ -58,6 +57,9 @@ const PLAIN: [&str; 10] = [
 
 pub(super) fn all(gvisor: bool) -> Vec<ProbeResult> {
     let mut lines = vec![engine_socket()];
+    if !nix::unistd::geteuid().is_root() {
+        lines.extend(OF_ROOT.map(write));
+    }
     lines.extend(FOREIGN.map(write));
     // gVisor shows processes of the same user everything but memory; the rest contains no secret.
     lines.extend(INIT.into_iter().filter(|path| !gvisor || path.ends_with("/mem")).map(read));

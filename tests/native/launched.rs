@@ -67,6 +67,38 @@ fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
     world.wait_clean();
 }
 
+/// What a disk or a hand has done to the executable in the store is mended by the next launch.
+#[test]
+fn a_damaged_copy_of_the_executable_is_replaced() {
+    let world = World::new(Who::User);
+    assert_eq!(world.run(&["run", "probe"]).code, 0);
+    let copy = || {
+        let mut copies = std::fs::read_dir(world.store().join("executables")).unwrap();
+        copies.next().unwrap().unwrap().path().join("bottler")
+    };
+    let mode =
+        |mode: u32| std::fs::set_permissions(copy(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let damages: [(&str, &dyn Fn()); 4] = [
+        ("shorter", &|| std::fs::File::options().write(true).open(copy()).unwrap().set_len(100_000).unwrap()),
+        ("changed", &|| {
+            std::os::unix::fs::FileExt::write_all_at(
+                &std::fs::File::options().write(true).open(copy()).unwrap(),
+                &[0; 4096],
+                1 << 20,
+            )
+            .unwrap()
+        }),
+        ("not executable", &|| mode(0o400)),
+        ("gone", &|| std::fs::remove_file(copy()).unwrap()),
+    ];
+    for (name, damage) in damages {
+        damage();
+        let done = world.run(&["run", "probe"]);
+        assert_eq!(done.code, 0, "{name}: {}", done.stderr);
+    }
+    world.wait_clean();
+}
+
 /// No bound is a choice of the operator's, which the summary names.
 #[test]
 fn without_bounds_a_bottle_is_launched_where_its_manifest_accepts_that() {

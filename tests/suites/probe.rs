@@ -1,6 +1,6 @@
 //! The main purpose: the probe passes in a bottle.
 
-use crate::support::process::World;
+use crate::support::process::{World, recipe};
 
 #[test]
 fn promise_01_the_probe_is_green_in_a_bottle() {
@@ -84,4 +84,26 @@ fn promise_01_a_bottle_that_only_audits_is_proved_and_launched() {
     let done = world.run(&["run", "probe", "--egress", file.to_str().unwrap()]);
     assert_eq!(done.code(), 0, "{}{}", done.stdout, done.stderr);
     world.assert_clean();
+}
+
+/// Whoever the agent is, it is held as any other, and its home is its own: git's identity goes there.
+#[test]
+fn agents_of_other_users_are_held_and_have_their_home() {
+    for user in ["0:0", "4711:4712"] {
+        let world = World::new();
+        let manifest = world.state.path().join("users.yaml");
+        let text = format!("bottles: {{b: {{user: \"{user}\"}}}}\nagents: {{a: {{bottle: b, template: probe}}}}\n");
+        std::fs::write(&manifest, text).unwrap();
+        let manifest = manifest.to_str().unwrap();
+        let done = world.run(&["run", "a", "--manifest", manifest, "--yes", "--format", "json"]);
+        assert_eq!(done.code(), 0, "{user}: {}{}", done.stdout, done.stderr);
+        let work = tempfile::tempdir().unwrap();
+        std::fs::write(work.path().join("notes.txt"), "given\n").unwrap();
+        let idle = ["run", "a", "--manifest", manifest, "--recipe", &recipe("idle.lua"), "--detach", "--yes"];
+        let work = ["--workspace", work.path().to_str().unwrap()];
+        let launched = world.run(&[&idle[..], &work[..]].concat());
+        assert_eq!(launched.code(), 0, "{user}: {}", launched.stderr);
+        assert_eq!(world.run(&["rm", "--force", "--discard", launched.stdout.trim()]).code(), 0);
+        world.assert_clean();
+    }
 }

@@ -72,14 +72,15 @@ pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)], copyin
     mount("overlay", ROOT, "overlay", PLAIN, overlay).context("mount the image by overlay (needs Linux 5.11)")?;
     let root = openat(rustix::fs::CWD, ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     ["/proc", "/sys", "/dev"].iter().try_for_each(|path| no_link(&root, path))?;
-    for mount in &plan.mounts {
-        bind(&root, mount)?;
-    }
     for path in &plan.writable {
         // A mount of its own stays writable when the tree around it is made read-only.
         let at = target(&root, path, Shape::Folder)?;
         let place = by_descriptor(&at);
         mount_bind(&place, &place).with_context(|| format!("keep {path} writable"))?;
+    }
+    // Afterwards, or what is mounted within those would be hidden.
+    for mount in &plan.mounts {
+        bind(&root, mount)?;
     }
     kernel(&root, plan.host_network).context("mount the kernel's file systems")?;
     devices(&root).context("fill /dev")?;

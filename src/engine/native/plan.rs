@@ -106,8 +106,10 @@ pub(super) fn plan(
         Some(account) if one => account,
         _ => account(&spec.user)?,
     };
-    // With one user, the image's files belong to the container's user as everything does: the tree cannot be writable.
-    let writable = if one && !spec.read_only { config.writable_by(account) } else { Vec::new() };
+    // With one user, the image's files belong to the container's user as everything does: the tree cannot be writable, but for
+    // root, whose it is.
+    let foreign = one && account.user != 0;
+    let writable = if foreign && !spec.read_only { config.writable_by(account) } else { Vec::new() };
     let volume = |name: &str| volumes.join(name).join("data");
     let volumes = spec.mounts.iter().map(|mount| Mount {
         source: volume(&mount.volume),
@@ -139,7 +141,7 @@ pub(super) fn plan(
         host_network: spec.host_network.is_some(),
         resolver: format!("nameserver {}\n", spec.resolver.unwrap_or(std::net::Ipv4Addr::LOCALHOST)),
         image: image.to_owned(),
-        read_only: spec.read_only || one,
+        read_only: spec.read_only || foreign,
         writable,
         mounts: volumes.chain(binds).collect(),
         memory: memory.collect(),

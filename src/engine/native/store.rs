@@ -104,6 +104,12 @@ impl Store {
         self.root.join("images").join(id)
     }
 
+    /// The folders of all images.
+    pub(super) fn images(&self) -> Vec<PathBuf> {
+        let all = std::fs::read_dir(self.root.join("images")).into_iter().flatten().flatten();
+        all.map(|entry| entry.path()).collect()
+    }
+
     pub(super) fn volume(&self, name: &str) -> PathBuf {
         self.volumes().join(name)
     }

@@ -26,8 +26,8 @@ pub(in crate::primitive) struct Layered {
 /// Makes images that the engine does not have.
 #[async_trait]
 pub(in crate::primitive) trait ImageSource: Send + Sync {
-    /// The image that contains only the running executable; its reference.
-    async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure>;
+    /// The image that contains only the running executable, for an agent of this account if it has one; its reference.
+    async fn own(&self, session: &Session, agent: Option<Account>, gvisor: bool) -> Result<String, Failure>;
 
     /// The image of the git gate, with git and ssh of this machine; its reference.
     async fn git(&self, session: &Session, gvisor: bool) -> Result<String, Failure>;

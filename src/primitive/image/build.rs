@@ -88,7 +88,7 @@ fn built(bottle: &Arc<Bottle>, options: &ImageOptions, at: Option<&ScriptLocatio
             let account = Account::numbers(&context.plan.agent.user);
             let images = context.host.images.source();
             let tag = if wanted.source == SELF {
-                images.own(&context.session, context.plan.gvisor).await?
+                images.own(&context.session, account, context.plan.gvisor).await?
             } else {
                 let own = context.plan.git.as_ref().and_then(|git| git.image.as_deref());
                 let found = match own {

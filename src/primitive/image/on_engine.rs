@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use super::base;
-use super::self_image::{AgentLayer, Base, SelfImage};
+use super::self_image::{AGENT, AgentLayer, Base, SelfImage};
 use crate::engine::labels::CACHE;
 use crate::engine::{Engine, ImageBuild, ImageFound};
 use crate::plan::{BuildNetwork, BuildSection};
@@ -38,8 +38,9 @@ pub fn images_on_engine(state: Option<PathBuf>) -> Images {
 
 #[async_trait]
 impl ImageSource for OnEngine {
-    async fn own(&self, session: &Session, gvisor: bool) -> Result<String, Failure> {
-        scratch(&session.engine, &self.building, Base::Scratch, gvisor, self.state.clone()).await
+    async fn own(&self, session: &Session, agent: Option<Account>, gvisor: bool) -> Result<String, Failure> {
+        let base = Base::Scratch { agent: agent.unwrap_or(AGENT) };
+        scratch(&session.engine, &self.building, base, gvisor, self.state.clone()).await
     }
 
     async fn sidecar(&self, session: &Session, found: &ImageFound, gvisor: bool) -> Result<String, Failure> {
@@ -243,5 +244,5 @@ async fn scratch(
 /// # Errors
 /// The engine refuses.
 pub async fn own_image(engine: &Arc<dyn Engine>) -> Result<String, Failure> {
-    scratch(engine, &Mutex::default(), Base::Scratch, false, None).await
+    scratch(engine, &Mutex::default(), Base::Scratch { agent: AGENT }, false, None).await
 }

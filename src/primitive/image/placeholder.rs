@@ -26,7 +26,7 @@ pub fn placeholder_images() -> Images {
 
 #[async_trait]
 impl ImageSource for Placeholder {
-    async fn own(&self, _: &Session, _: bool) -> Result<String, Failure> {
+    async fn own(&self, _: &Session, _: Option<Account>, _: bool) -> Result<String, Failure> {
         Ok(OWN.to_owned())
     }
 

@@ -24,11 +24,11 @@ use crate::primitive::account::Account;
 /// Hexadecimal digits of the content's digest in the tag.
 const DIGITS: usize = 16;
 /// The version of [`layer`]'s content; change it with everything else that the layer contains.
-const LAYOUT: &[u8] = b"layout 8";
+const LAYOUT: &[u8] = b"layout 9";
 /// The running executable.
 const OWN: &str = "/proc/self/exe";
-/// The agent's user and group in an image from scratch.
-const AGENT: Account = Account { user: 1000, group: 1000 };
+/// The usual user and group of an agent in an image from scratch.
+pub(in crate::primitive) const AGENT: Account = Account { user: 1000, group: 1000 };
 const SIDECAR: Account = Account { user: USER, group: USER };
 const ROOT: Account = Account { user: 0, group: 0 };
 
@@ -46,7 +46,10 @@ pub(in crate::primitive) struct AgentLayer<'a> {
 /// The image below the executable.
 pub(in crate::primitive) enum Base {
     /// None: the image of the sidecars and of the agent `probe`.
-    Scratch,
+    Scratch {
+        /// The agent's account.
+        agent: Account,
+    },
     /// None, but with git and ssh of this machine: the image of the git gate.
     Programs,
     /// An agent's own image, or one with git and ssh.
@@ -62,7 +65,7 @@ impl Base {
     /// The image's name in a Dockerfile's `FROM`.
     fn from(&self) -> &str {
         match self {
-            Self::Scratch | Self::Programs => "scratch",
+            Self::Scratch { .. } | Self::Programs => "scratch",
             Self::Image { id, .. } => id,
         }
     }
@@ -120,7 +123,7 @@ impl SelfImage {
         let mode = if gvisor { 0o555 } else { 0o111 };
         let programs = match base {
             Base::Programs => programs::git_and_ssh()?,
-            Base::Scratch | Base::Image { .. } => Vec::new(),
+            Base::Scratch { .. } | Base::Image { .. } => Vec::new(),
         };
         let mut digest = Sha256::new();
         digest.update(LAYOUT);
@@ -129,7 +132,12 @@ impl SelfImage {
         }
         digest.update(u32::to_le_bytes(mode));
         digest.update(base.from());
-        if let Base::Image { user, .. } = &base {
+        let user = match &base {
+            Base::Image { user, .. } => Some(user.clone()),
+            Base::Scratch { agent } => Some(agent.to_string()),
+            Base::Programs => None,
+        };
+        if let Some(user) = user {
             digest.update([0]);
             digest.update(user);
             digest.update([0]);
@@ -144,15 +152,19 @@ impl SelfImage {
     /// # Errors
     /// The executable cannot be read.
     pub(in crate::primitive) fn layer(&self, on: Option<AgentLayer<'_>>) -> anyhow::Result<ImageLayer> {
+        let agent = match self.base {
+            Base::Scratch { agent } => agent,
+            Base::Programs | Base::Image { .. } => AGENT,
+        };
         let tar = match &self.executable {
-            Some(executable) => layer(executable, self.mode, on, &self.programs)?,
-            None => layer(&loadable(Path::new(OWN))?, self.mode, on, &self.programs)?,
+            Some(executable) => layer(executable, self.mode, agent, on, &self.programs)?,
+            None => layer(&loadable(Path::new(OWN))?, self.mode, agent, on, &self.programs)?,
         };
         let account = on.map(|on| (ACCOUNT.to_owned(), on.account.to_string()));
         let home = on.map(|on| (HOME.to_owned(), on.home.to_owned()));
         let labels = [(CACHE.to_owned(), "self".to_owned())].into_iter().chain(account).chain(home);
         let base = match &self.base {
-            Base::Scratch | Base::Programs => None,
+            Base::Scratch { .. } | Base::Programs => None,
             Base::Image { id, .. } => Some(id.clone()),
         };
         Ok(ImageLayer { tag: self.tag.clone(), base, tar: Bytes::from(tar), labels: labels.collect() })
@@ -165,13 +177,14 @@ impl SelfImage {
 fn layer(
     executable: &[u8],
     mode: u32,
+    agent: Account,
     on: Option<AgentLayer<'_>>,
     programs: &[ProgramFile],
 ) -> anyhow::Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::with_capacity(executable.len() + (64 << 10)));
     append(&mut tar, EXECUTABLE.trim_start_matches('/'), executable, mode)?;
     folder(&mut tar, "home", ROOT, 0o755)?;
-    let owner = on.map_or(AGENT, |on| on.account);
+    let owner = on.map_or(agent, |on| on.account);
     match on.map(|on| on.home).filter(|home| *home != DEFAULT_HOME) {
         None => folder(&mut tar, DEFAULT_HOME.trim_start_matches('/'), owner, 0o700)?,
         Some(home) => {
@@ -182,7 +195,7 @@ fn layer(
     }
     folder(&mut tar, WORKSPACE.trim_start_matches('/'), owner, 0o755)?;
     match on {
-        None => scratch(&mut tar, programs)?,
+        None => scratch(&mut tar, agent, programs)?,
         Some(AgentLayer { account, seen, .. }) => {
             // The image may run as any user, which must be able to create its sockets here. The folder is the
             // sidecar's own volume.
@@ -198,11 +211,10 @@ fn layer(
     Ok(tar.into_inner()?)
 }
 
-fn scratch(tar: &mut tar::Builder<Vec<u8>>, programs: &[ProgramFile]) -> std::io::Result<()> {
-    let passwd = format!(
-        "root:x:0:0:root:/:/sbin/nologin\nagent:x:{AGENT}:agent:/home/agent:/bin/sh\nsidecar:x:{USER}:{USER}:sidecar:/:/sbin/nologin\n"
-    );
-    let group = format!("root:x:0:\nagent:x:{}:\nsidecar:x:{USER}:\n", AGENT.group);
+fn scratch(tar: &mut tar::Builder<Vec<u8>>, agent: Account, programs: &[ProgramFile]) -> std::io::Result<()> {
+    let others = [(0, "root"), (USER, "sidecar")].into_iter().filter(|(id, _)| *id != agent.user);
+    let passwd: String = others.map(|(id, name)| format!("{name}:x:{id}:{id}:{name}:/:/sbin/nologin\n")).collect();
+    let (passwd, group) = agent.in_files(&passwd, &format!("root:x:0:\nsidecar:x:{USER}:\n"));
     for (path, owner, mode) in [
         ("etc", ROOT, 0o755),
         ("run", ROOT, 0o755),
