@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::docker::endpoint::UsualSocket;
+use super::docker::endpoint::{Endpoint, UsualSocket};
 use super::docker::{DockerEngine, endpoint};
 use super::native::{self, NativeEngine};
 use super::{Engine, Result};
@@ -63,6 +63,11 @@ pub fn is_named() -> bool {
 pub fn passed_over() -> Option<&'static str> {
     let forbidden = !is_named() && endpoint::usual_socket() == UsualSocket::Forbidden;
     forbidden.then_some("Docker's socket is not for this user: its group, usually `docker`, may use it")
+}
+
+/// Whether the engine at an address runs on this host.
+pub fn is_local(address: &str) -> bool {
+    address.starts_with(native::SCHEME) || address.parse().is_ok_and(|endpoint: Endpoint| endpoint.is_local())
 }
 
 /// The address of this user's native engine, where it has been used.

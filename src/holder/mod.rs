@@ -41,8 +41,7 @@ pub use spawn::{ROLE, host_env, spawn};
 pub use wire::{Executed, FromHolder, Launch, Receiver, Report, RequestAction, Times, ToHolder, Welcome, Wire, split};
 
 use crate::credential::Credential;
-use crate::engine::choice::{connect, connect_unbounded};
-use crate::engine::docker::endpoint::Endpoint;
+use crate::engine::choice::{connect, connect_unbounded, is_local};
 use crate::engine::{Engine, Filter};
 use crate::plan::{Keep, WorkspaceMode};
 use crate::primitive::workspace::{SEED_FILE, before};
@@ -318,7 +317,7 @@ async fn live(
     // Without a socket nobody can attach, but the launch goes on.
     let listener = hub::listen(&directory).ok();
     let host = HostContext {
-        local: launch.endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint.is_local()),
+        local: is_local(&launch.endpoint),
         directory: Some(launch.directory.clone()),
         workspace: source(launch, &directory),
         home: home(launch),

@@ -56,7 +56,7 @@ pub struct ForbiddenPaths {
     pub home: Option<PathBuf>,
     /// Sockets of engines.
     pub sockets: Vec<PathBuf>,
-    /// bottler's own folders: state and manifest.
+    /// bottler's own folders: state, manifest, and the native engine's store.
     pub own: Vec<PathBuf>,
 }
 
@@ -75,7 +75,8 @@ impl ForbiddenPaths {
         sockets.extend(below(var("XDG_RUNTIME_DIR"), &["docker.sock", "podman/podman.sock"]));
         sockets.extend(below(home.clone(), &[".docker/run/docker.sock", ".docker/desktop/docker.sock"]));
         let mut own = vec![state.to_owned()];
-        own.extend(below(var("XDG_CONFIG_HOME"), &["bottler"]));
+        own.extend(["XDG_CONFIG_HOME", "XDG_DATA_HOME"].iter().flat_map(|name| below(var(name), &["bottler"])));
+        own.extend(below(home.clone(), &[".local/share/bottler", ".local/state/bottler"]));
         Self { home, sockets, own }
     }
 }

@@ -53,7 +53,7 @@ fn the_doctor_says_how_to_get_bounds() {
     let (state, found, remedy) = &checks["bounds"];
     assert_eq!(state, "fail", "{checks:?}");
     assert!(found.contains("memory and processes have no bounds"), "{found}");
-    assert_eq!(remedy, "systemd-run --user --scope -p Delegate=yes bottler run probe");
+    assert!(remedy.starts_with("sudo sh -c") || remedy.contains("Delegate=yes"), "{remedy}");
     assert_eq!(checks["overlay"].0, "ok", "{checks:?}");
     assert_eq!(done.code, 1);
 }

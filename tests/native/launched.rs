@@ -1,6 +1,6 @@
 //! What a launch does, and what runs in a bottle.
 
-use crate::world::{Done, Who, World, groups_of};
+use crate::world::{Done, Who, World, groups_of, wait_for};
 
 /// The probe's lines that did not end as expected; and how many there are in all.
 fn red(world: &World) -> (Vec<String>, usize) {
@@ -62,9 +62,84 @@ fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
     let done = world.run(&["run", "probe"]);
     assert_ne!(done.code, 0);
     assert!(done.stderr.contains("bound memory and processes"), "{}", done.stderr);
-    assert!(done.stderr.contains("Delegate=yes"), "{}", done.stderr);
     assert!(done.stderr.contains("`bounds: best-effort` in the manifest"), "{}", done.stderr);
     world.wait_clean();
+    // What it says to do does it. With systemd and the second version, that needs the user's own systemd.
+    let remedy = done.stderr.split('`').find_map(|part| part.strip_prefix("sudo "));
+    let Some(remedy) = remedy else {
+        assert!(done.stderr.contains("Delegate=yes"), "{}", done.stderr);
+        return;
+    };
+    let script = format!("{}; exec \"$@\"", remedy.replace("$(id -u)", &crate::world::USER.to_string()));
+    let own = world.command(&["run", "probe"]);
+    let mut command = std::process::Command::new("sh");
+    command.args(["-ec", &script, "sh"]).arg(own.get_program()).args(own.get_args()).current_dir(world.folder());
+    command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let done = Done::from(command.output().unwrap());
+    assert_eq!(done.code, 0, "{remedy}: {}", done.stderr);
+    world.wait_clean();
+    let places = remedy.split_once("for g in ").unwrap().1.split_once(';').unwrap().0;
+    for place in places.split(' ') {
+        let made = std::path::Path::new(place).join("bottler");
+        wait_for("the group to be empty", || std::fs::remove_dir(&made).map_err(|error| format!("{made:?}: {error}")));
+    }
+}
+
+/// Who was killed while it tried whether it can make control groups leaves none to the next one.
+#[test]
+fn control_groups_of_a_killed_trial_are_removed() {
+    let world = World::new(Who::User);
+    let left: Vec<_> = world.groups().iter().map(|group| group.join("bottler-trial-4194305")).collect();
+    left.iter().for_each(|group| std::fs::create_dir(group).unwrap());
+    left.iter().for_each(|group| std::os::unix::fs::chown(group, Some(crate::world::USER), None).unwrap());
+    assert_eq!(world.run(&["doctor"]).code, 0);
+    assert!(left.iter().all(|group| !group.exists()));
+    world.wait_clean();
+}
+
+/// A folder of the host that the agent works in.
+#[test]
+fn a_folder_is_mounted_but_not_the_store() {
+    for who in [Who::Root, Who::User] {
+        let world = World::new(who);
+        world.write("work/notes.txt", "given\n");
+        let work = world.folder().join("work");
+        world.hand_over(&work);
+        let recipe = world.recipe("idle.lua");
+        let mounting = |folder: &std::path::Path| {
+            world.run(&[
+                "run",
+                "probe",
+                "--recipe",
+                &recipe,
+                "--mount",
+                "--workspace",
+                folder.to_str().unwrap(),
+                "--detach",
+                "--yes",
+            ])
+        };
+        if who == Who::Root {
+            std::os::unix::fs::chown(&work, Some(1000), Some(1000)).unwrap();
+        }
+        let launched = mounting(&work);
+        assert_eq!(launched.code, 0, "{who:?} {}", launched.stderr);
+        let bottle = launched.stdout.trim();
+        let written = world.run(&["exec", bottle, "--", "/bottler", "files", "put", "/workspace/made.txt", "644"]);
+        assert_eq!(written.code, 0, "{who:?} {}", written.stderr);
+        assert!(work.join("made.txt").exists());
+        // What the host would execute is not the agent's to change.
+        let masked = world.run(&["exec", bottle, "--", "/bottler", "files", "put", "/workspace/.envrc", "644"]);
+        assert_ne!(masked.code, 0, "{who:?}");
+        assert_eq!(world.run(&["stop", bottle]).code, 0);
+        assert!(!work.join(".envrc").exists(), "{who:?}: the placeholder is left");
+        for closed in [world.store(), world.store().join("containers")] {
+            let refused = mounting(&closed);
+            assert_ne!(refused.code, 0, "{who:?} {closed:?}");
+            assert!(refused.stderr.contains("controls what bottler does"), "{who:?} {}", refused.stderr);
+        }
+        world.wait_clean();
+    }
 }
 
 /// What a disk or a hand has done to the executable in the store is mended by the next launch.

@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::cli::open::{find_engine, state};
 use crate::cli::print::{Format, print_data, print_json};
-use crate::engine::choice::connect;
+use crate::engine::choice::{connect, is_local};
 use crate::engine::docker::endpoint::Endpoint;
 use crate::engine::{Engine, EngineDetails, EngineInfo, Product, native};
 use crate::plan::{Isolation, probe as probe_plan, settle};
@@ -85,7 +85,7 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
     let mut checks = Vec::new();
     match reach(&mut checks).await {
         Some((endpoint, engine, info)) => {
-            let local = endpoint.parse().is_ok_and(|endpoint: Endpoint| endpoint.is_local());
+            let local = is_local(&endpoint);
             match engine.details().await {
                 Ok(details) => checks.extend(of_engine(&info, &details, local, args.bottles)),
                 Err(error) => checks.push(Check::fail("engine, details", error.message, "see the engine's log")),

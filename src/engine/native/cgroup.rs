@@ -14,8 +14,13 @@ const PERIOD: f64 = 100_000.0;
 /// Controllers that a container needs, and one to pause it by, in the first version.
 const FIRST: [&str; 4] = ["memory", "pids", "cpu", "freezer"];
 
+/// What the name of a group begins with that is made to see whether it can be; the process' number follows.
+const TRIAL: &str = "trial-";
+
 /// What a refusal to make groups begins with.
 pub(super) const REFUSED: &str = "bound memory and processes";
+/// What lets a group of the second version have groups with bounds below it.
+const CONTROLLERS: &str = "echo +memory +pids +cpu > $g/cgroup.subtree_control; ";
 /// The group that bottler's own processes move into, in the second version.
 const BESIDE: &str = "bottler-own";
 
@@ -40,11 +45,31 @@ impl Groups {
 
     /// Whether this user may make groups with bounds: tried.
     pub(super) fn may_be_made(&self) -> bool {
-        let groups = self.of(&format!("trial-{}", std::process::id()));
+        self.remove_old_trials();
+        let groups = self.of(&format!("{TRIAL}{}", std::process::id()));
         let made = create(&groups, &Resources { cpus: 1.0, memory: 64 << 20, pids: 16 });
         // Of a refusal, some may be there.
         let removed = remove(&groups);
         made.is_ok() && removed.is_ok()
+    }
+
+    /// The command that lets this user make groups with bounds.
+    pub(super) fn remedy(&self) -> String {
+        remedy(&self.of(TRIAL))
+    }
+
+    /// Removes what processes have left that were killed while they tried.
+    fn remove_old_trials(&self) {
+        for (_, folder) in self.of(TRIAL) {
+            let Some(name) = folder.file_name().and_then(|name| name.to_str()) else { continue };
+            for entry in folder.parent().and_then(|own| std::fs::read_dir(own).ok()).into_iter().flatten().flatten() {
+                let found = entry.file_name();
+                let process = found.to_str().and_then(|found| found.strip_prefix(name));
+                if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+                    let _ = std::fs::remove_dir(entry.path());
+                }
+            }
+        }
     }
 
     /// Has the kernel get ready for processes that change their group, while a shim starts: a change waits for a grace period of RCU
@@ -109,6 +134,20 @@ fn mount(line: &str) -> Option<(&str, &str, &str, &str)> {
     Some((file_system.next()?, root, target, file_system.nth(1)?))
 }
 
+/// The command that gives this user a place where these groups can be made. systemd delegates the second version only.
+fn remedy(groups: &[(String, PathBuf)]) -> String {
+    let second = groups.iter().all(|(controller, _)| controller.is_empty());
+    if second && Path::new("/run/systemd/system").exists() {
+        return "systemd-run --user --scope -p Delegate=yes bottler …".to_owned();
+    }
+    let parents = groups.iter().filter_map(|(_, folder)| folder.parent()?.to_str());
+    let (places, more) = (parents.collect::<Vec<_>>().join(" "), if second { CONTROLLERS } else { "" });
+    format!(
+        "sudo sh -c 'for g in {places}; do {more}mkdir -p $g/bottler && chown -R $1 $g/bottler && \
+         echo $2 > $g/bottler/cgroup.procs; done' sh $(id -u) $$"
+    )
+}
+
 /// Makes a container's groups with their bounds.
 ///
 /// # Errors
@@ -118,8 +157,9 @@ pub(super) fn create(groups: &[(String, PathBuf)], resources: &Resources) -> Res
         let made = if controller.is_empty() { delegate(folder) } else { std::fs::create_dir_all(folder) };
         let written = made.and_then(|()| bound(controller, folder, resources));
         written.map_err(|error| {
+            let remedy = remedy(groups);
             format!(
-                "{REFUSED} by {}: {error}; start bottler where this user may make control groups: `systemd-run --user --scope -p Delegate=yes bottler …`",
+                "{REFUSED} by {}: {error}; start bottler where this user may make control groups: `{remedy}`",
                 folder.display()
             )
         })?;

@@ -255,7 +255,7 @@ fn control_groups() -> Trial {
     }
     let found =
         format!("this user may make no control groups (version {version}), so memory and processes have no bounds");
-    Trial::failed(what, found, "systemd-run --user --scope -p Delegate=yes bottler run probe")
+    Trial::failed(what, found, groups.remedy())
 }
 
 /// Whether more users than one could be mapped. Containers do without.
