@@ -53,8 +53,14 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
     let stored = std::fs::read(ENV_FILE).unwrap_or_else(|_| b"{}".to_vec());
     let env: BTreeMap<String, String> =
         serde_json::from_slice(&stored).context("read the environment that init stored")?;
-    Err(std::process::Command::new(program).args(arguments).envs(env).exec())
-        .with_context(|| format!("start {program:?}"))
+    let error = std::process::Command::new(program).args(arguments).envs(env).exec();
+    eprintln!("bottler: start {program:?}: {error}");
+    std::process::exit(code_of_failed_start(&error))
+}
+
+/// The exit code of a command that cannot be started, as shells and other engines have it (POSIX, section 2.8.2).
+fn code_of_failed_start(error: &std::io::Error) -> i32 {
+    if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
 }
 
 /// Runs until the agent's command has ended; returns its exit code.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bottler::engine::{ContainerSpec, Engine, ExecSpec, Output, TerminalSize};
 use futures_util::StreamExt;
 
-use crate::lab::{ATTACKER, Entry, Lab, PATIENCE, USER, as_everybody};
+use crate::lab::{ATTACKER, Entry, Lab, PATIENCE, USER, as_everybody, words};
 
 const IMAGE: &str = "lab:1";
 
@@ -131,6 +131,50 @@ async fn lab_stopped() {
     tokio::time::timeout(PATIENCE, ended).await.expect("the container ends");
     let lab = Lab::new().unwrap();
     lab.remove("stops").await;
+}
+
+/// Who leaves a command on a terminal, as by ctrl-p ctrl-q, leaves it running; what is on no terminal ends with its client.
+#[test]
+fn commands_on_a_terminal_go_on_without_their_client() {
+    as_everybody("escapes::lab_left");
+}
+
+#[tokio::test]
+#[ignore = "run by the test above"]
+async fn lab_left() {
+    let Some(lab) = Lab::new() else { return };
+    lab.image(IMAGE, &[]).await.unwrap();
+    let id = lab.engine.container_create(&Lab::container("left", IMAGE, "inside::waits")).await.unwrap();
+    lab.engine.container_start(&id).await.unwrap();
+    let first = lab.folder.join(".local/share/bottler/native/containers/left/first.json");
+    let first: i32 = std::fs::read_to_string(first).unwrap().trim().parse().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
+    let shim: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    for tty in [true, false] {
+        let spec = ExecSpec { tty, ..ExecSpec::plain(words("inside::writes")) };
+        let (_, mut streams) = lab.engine.exec(&id, &spec).await.unwrap();
+        streams.output.next().await.unwrap().unwrap();
+    }
+    // The one on a terminal, which writes without end, and the first.
+    let one = async {
+        while children(shim).len() != 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, one).await.unwrap_or_else(|_| panic!("{first}, {:?}", children(shim)));
+    let left = children(shim).into_iter().find(|child| *child != first).unwrap();
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{left}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().split(' ').nth(12).unwrap().parse::<u64>().unwrap()
+    };
+    let before = used();
+    let goes_on = async {
+        while used() == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, goes_on).await.expect("it writes on");
+    lab.remove(&id).await;
 }
 
 /// The children of all threads of a process.

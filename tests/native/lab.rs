@@ -137,7 +137,7 @@ impl Lab {
 }
 
 /// The command line of a test of this binary in a container.
-fn words(attack: &str) -> Vec<String> {
+pub fn words(attack: &str) -> Vec<String> {
     let words = [ATTACKER, "--exact", attack, "--ignored", "--nocapture", "--test-threads=1"];
     words.map(str::to_owned).into()
 }

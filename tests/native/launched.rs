@@ -247,8 +247,10 @@ fn commands_run_beside_the_agent_with_as_few_privileges() {
         let version = world.run(&["exec", &bottle, "--", "/bottler", "--version"]);
         assert_eq!((version.code, version.stdout.starts_with("bottler ")), (0, true), "{who:?} {}", version.stderr);
         let missing = world.run(&["exec", &bottle, "--", "/nothing"]);
-        assert_ne!(missing.code, 0, "{who:?}");
+        assert_eq!(missing.code, 127, "{who:?}");
         assert!(missing.stderr.contains("/nothing"), "{who:?} {}", missing.stderr);
+        let folder = world.run(&["exec", &bottle, "--", "/etc"]);
+        assert_eq!(folder.code, 126, "{who:?} {}", folder.stderr);
         let failing = world.run(&["exec", &bottle, "--", "/bottler", "files", "get", "/proc/1/environ"]);
         assert_ne!(failing.code, 0, "{who:?}");
         // Everything of the command's is in the container's groups and namespaces, and nothing is left to it.

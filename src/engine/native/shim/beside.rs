@@ -26,7 +26,8 @@ const JOIN: Duration = Duration::from_secs(10);
 /// How long one that is killed is waited for, to read why it failed. A frozen one does not end before it thaws.
 const LAST: Duration = Duration::from_secs(2);
 
-/// Runs something to its end, with a client's streams as its own, or until the client has `gone`: what it left is killed.
+/// Runs something to its end, with a client's streams as its own. When the client has `gone`, it is killed, but for a command on a
+/// terminal, which goes on.
 pub(super) async fn run(
     shim: &Arc<Shim>,
     task: Task,
@@ -57,9 +58,9 @@ pub(super) async fn run(
     if let Some(terminal) = &terminal {
         shim.beside.add(number, terminal.clone());
     }
+    let (frames, mut outputs) = mpsc::channel(1);
     let end = async {
         say(to, &Reply::Exec(number)).await?;
-        let (frames, mut outputs) = mpsc::channel(1);
         let pump = |stream, frame| pump(stream, frame, frames.clone());
         let input = open_streams(&mut child, terminal.as_deref(), pump)?;
         drop(frames);
@@ -69,11 +70,16 @@ pub(super) async fn run(
         end = end => end,
         () = gone => Err(std::io::ErrorKind::BrokenPipe.into()),
     };
-    shim.beside.remove(number);
     if end.is_err() {
-        // Nobody waits for what the client started.
-        let _ = child.kill().await;
+        if terminal.is_some() {
+            let unread = async { while outputs.recv().await.is_some() {} };
+            let _ = tokio::join!(unread, child.wait());
+        } else {
+            // Nobody waits for what the client started.
+            let _ = child.kill().await;
+        }
     }
+    shim.beside.remove(number);
     drop(parent);
     end
 }
