@@ -438,9 +438,9 @@ const GIT_GATE: &[Limit] = &[
     Limit {
         row: "an object that is inspected while it arrives",
         constants: &[
-            ("src/sidecar/git_gate/early.rs", "MAX_OBJECT"),
-            ("src/sidecar/git_gate/early.rs", "MAX_UNPACKED"),
-            ("src/sidecar/git_gate/early.rs", "MAX_OBJECTS"),
+            ("src/sidecar/git_gate/unpack.rs", "MAX_OBJECT"),
+            ("src/sidecar/git_gate/unpack.rs", "MAX_UNPACKED"),
+            ("src/sidecar/git_gate/unpack.rs", "MAX_OBJECTS"),
         ],
         others: &[],
         tests: &[

@@ -2,7 +2,7 @@
 //! in a quarantine, every object that would be published is inspected, and exactly those objects are forwarded, or
 //! nothing is (promise 10). git itself runs as a tool without network, keys, configuration or hooks.
 //!
-//! A push: [`serve`] and [`http`] → [`pkt`] → [`commands`] → [`receive`] → [`quarantine`] ∥ [`early`] → [`publish`] →
+//! A push: [`serve`] and [`http`] → [`pkt`] → [`commands`] → [`receive`] → [`quarantine`] ∥ [`early`], by way of [`unpack`] → [`publish`] →
 //! [`objects`] and [`history`] → [`forward`] → [`report`]; [`push`] is what joins them. Beside: [`mirror`] and
 //! [`upstream`], which holds the keys.
 
@@ -52,6 +52,7 @@ mod terms;
 mod texts;
 mod trace;
 mod tunnel;
+mod unpack;
 mod upkeep;
 mod upstream;
 mod upstream_http;
