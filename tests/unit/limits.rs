@@ -479,6 +479,19 @@ const GIT_GATE: &[Limit] = &[
         tests: &["promise_15_a_push_of_too_many_objects_is_refused"],
     },
     Limit {
+        row: "lists of an upstream that are made at a time for pushes",
+        constants: &[
+            ("src/sidecar/git_gate/kept.rs", "LISTS"),
+            ("src/sidecar/git_gate/kept.rs", "MOST"),
+            ("src/sidecar/git_gate/kept.rs", "KEEP"),
+        ],
+        others: &[],
+        tests: &[
+            "promise_15_so_many_conversations_wait_and_lists_are_made_and_no_more",
+            "promise_15_a_conversation_waits_so_long_for_its_push_and_is_closed",
+        ],
+    },
+    Limit {
         row: "references of an upstream",
         constants: &[
             ("src/sidecar/git_gate/mirror.rs", "MAX_REFS"),

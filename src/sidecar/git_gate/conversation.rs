@@ -65,6 +65,11 @@ impl Trouble {
         self.1.notify_one();
     }
 
+    /// Whether it has ended.
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+
     /// Waits for the end, and returns the words.
     pub(super) async fn ended(&self) -> String {
         loop {

@@ -22,6 +22,7 @@ use super::unpack::{Arrived, Id, MAX_OBJECT, Unpacking};
 
 /// How many pieces of a pack wait to be unpacked.
 const QUEUE: usize = 64;
+
 /// What has been inspected.
 #[derive(Default)]
 pub(super) struct Inspected {

@@ -99,7 +99,7 @@ fn version(request: &Request<Incoming>) -> Version {
     Version::read(request.headers().get("git-protocol").and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
-async fn refs(gate: &Gate, served: &Served, service: Service, request: &Request<Incoming>) -> Response {
+async fn refs(gate: &Gate, served: &Arc<Served>, service: Service, request: &Request<Incoming>) -> Response {
     let listed = match service {
         Service::UploadPack => {
             fetch::advertisement(&served.mirror, version(request)).await.map_err(|error| error.to_string())
