@@ -69,14 +69,17 @@ pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, Fo
         let text = String::from_utf8_lossy(text);
         let (id, name) = text.trim_end_matches('\n').split_once(' ').unwrap_or_default();
         count += 1;
-        bytes += line.len() as u64;
         if !is_id(id) {
             return Err(ForwardError::Lacks("lists references that cannot be read"));
+        }
+        let is_ours = id != ZERO && (name.starts_with(HEADS) || name.starts_with(TAGS));
+        if is_ours {
+            bytes += line.len() as u64;
         }
         if count > MAX_REFS || bytes > mirror::MAX_REFS {
             return Err(ForwardError::Lacks("lists more references than the gate reads"));
         }
-        if id != ZERO && (name.starts_with(HEADS) || name.starts_with(TAGS)) {
+        if is_ours {
             listed.refs.insert(name.to_owned(), id.to_owned());
         }
     }
@@ -115,8 +118,8 @@ mod tests {
         assert_eq!((listed.offers("atomic"), listed.refs), (true, BTreeMap::from(there)));
         let too_many = "the upstream lists more references than the gate reads";
         assert_eq!(read(&first, &have, MAX_REFS).await.unwrap_err().to_string(), too_many);
-        // Fewer, with long names.
-        let long = format!("{ID} refs/pull/{}\n", "x".repeat(60_000));
+        // Fewer branches, with long names.
+        let long = format!("{ID} refs/heads/{}\n", "x".repeat(60_000));
         let most = usize::try_from(mirror::MAX_REFS).unwrap() / long.len();
         assert!(read(&first, &long, most).await.is_ok());
         assert_eq!(read(&first, &long, most + 1).await.unwrap_err().to_string(), too_many);

@@ -27,6 +27,14 @@ impl Service {
         }
     }
 
+    /// What a client does with it, as it is logged.
+    pub(super) fn operation(self) -> &'static str {
+        match self {
+            Self::UploadPack => "fetch",
+            Self::ReceivePack => "push",
+        }
+    }
+
     /// The service of a name.
     pub(super) fn of_name(name: &str) -> Option<Self> {
         [Self::UploadPack, Self::ReceivePack].into_iter().find(|service| service.name() == name)
