@@ -1,9 +1,9 @@
-//! Conversations with an upstream that are kept between the list that a client was told and its push, so that the upstream
-//! lists its references once for a push. A push goes on in one of them if it is made against what was listed there;
-//! whether the upstream has changed since is compared by the upstream itself, as in every push.
+//! Conversations with an upstream that are kept between the list that a client was told and its push, so that the
+//! upstream lists its references once for a push. A push goes on in one of them if it is made against what was listed
+//! there; whether the upstream has changed since is compared by the upstream itself, as in every push.
 //!
-//! Attacks that this stops: a client that has lists made and never pushes (there are only so many at a time, and each is
-//! closed after a while).
+//! Attacks that this stops: a client that has lists made and never pushes (there are only so many at a time, and each
+//! is closed after a while).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};

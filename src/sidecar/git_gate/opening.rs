@@ -1,6 +1,6 @@
-//! Opens the conversation in which a push will be forwarded, and reads what the upstream lists: for the client, which is told
-//! it before it pushes, or while the push is arriving. Nothing of the push is sent before it has been inspected; one that is
-//! refused ends the conversation.
+//! Opens the conversation in which a push will be forwarded, and reads what the upstream lists: for the client, which
+//! is told it before it pushes, or while the push is arriving. Nothing of the push is sent before it has been
+//! inspected; one that is refused ends the conversation.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -37,8 +37,8 @@ pub(super) struct Push {
     pub(super) refused: Vec<(Option<String>, Refusal)>,
 }
 
-/// Lists the branches and tags of the upstream, as `receive-pack` does. The upstream's own `receive-pack` is asked, and its
-/// conversation kept for the push that follows.
+/// Lists the branches and tags of the upstream, as `receive-pack` does. The upstream's own `receive-pack` is asked,
+/// and its conversation kept for the push that follows.
 ///
 /// # Errors
 /// The upstream cannot be asked.

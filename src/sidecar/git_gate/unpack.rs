@@ -1,8 +1,8 @@
 //! Unpacks a pack while it arrives, as git's `index-pack` reads it (git, `gitformat-pack(5)`), for `early`. It stops at
 //! anything that it does not understand; deltas and large objects are left to git.
 //!
-//! Attacks that this stops: a pack that becomes large (limits of what is unpacked, of an object and of how many there are);
-//! one whose objects are not what their headers say (they are known by the hash of what was unpacked).
+//! Attacks that this stops: a pack that becomes large (limits of what is unpacked, of an object and of how many there
+//! are); one whose objects are not what their headers say (they are known by the hash of what was unpacked).
 
 use std::io::{BufRead, Read};
 
