@@ -269,7 +269,7 @@ fn without_its_upstream_or_its_secrets_the_gate_serves_nothing_and_says_why() {
     if !in_namespace("git_gate::without_its_upstream_or_its_secrets_the_gate_serves_nothing_and_says_why") {
         return;
     }
-    let world = World::new(Wish { released: false, ..Wish::default() });
+    let mut world = World::new(Wish { released: false, ..Wish::default() });
     let clone = world.clone_to("clone");
     world.write("clone/a", "a\n");
     world.commit("clone", "a");
@@ -277,7 +277,13 @@ fn without_its_upstream_or_its_secrets_the_gate_serves_nothing_and_says_why() {
     world.git(&clone, &push).expect(false, &["not been released"]);
     std::fs::rename(world.path("upstream.git"), world.path("gone.git")).unwrap();
     world.git(&clone, &["fetch"]).expect(false, &["the upstream of \"app\" cannot be asked", "404"]);
-    world.git(&clone, &push).expect(false, &["cannot be asked"]);
+    world.git(&clone, &push).expect(false, &["cannot be asked", "404"]);
+    let git = format!("git://{}/app.git", world.gate);
+    world.git(&clone, &["push", &git, "HEAD:refs/heads/agent/x"]).expect(false, &["cannot be asked", "404"]);
+    let failed = world.decisions().into_iter().filter(|event| event.kind.code == "git_upstream_failed");
+    let mut methods: Vec<_> = failed.map(|event| event.kind.method).collect();
+    methods.dedup();
+    assert_eq!(methods, ["fetch", "push"]);
     world.git(&clone, &["ls-remote", &format!("http://{}/other.git", world.gate)]).expect(false, &["not found"]);
     world
         .git(&clone, &["ls-remote", &format!("git://{}/other.git", world.gate)])

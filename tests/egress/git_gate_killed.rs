@@ -70,8 +70,9 @@ fn killed(by: By) {
         assert!(there.is_empty() || there == commit, "{place}");
         // Who is told that it was pushed can rely on it; an error may come after the fact.
         assert!(!done.ok || there == commit, "{place}");
-        // Before its last bytes, nothing of a push is there: neither at the gate nor, but for what ssh adds, behind it.
-        let is_cut = way == Way::There && (is_front || by == By::Http);
+        // Before its last bytes have come to the gate, nothing of a push is behind it. What the gate has written before it
+        // is killed still arrives there, and may be all of it.
+        let is_cut = way == Way::There && is_front;
         assert!(!is_cut || there.is_empty(), "{place}");
         // Once the report is on its way, all of it is there.
         let is_reported = way == Way::Back && part == 100;

@@ -170,6 +170,7 @@ struct State {
     passed: Mutex<[u64; 2]>,
     trap: Mutex<Option<Trap>>,
     open: AtomicU64,
+    accepted: AtomicU64,
     words: Vec<&'static str>,
     seen: Mutex<Vec<usize>>,
 }
@@ -186,6 +187,7 @@ impl Relay {
             for near in listener.incoming() {
                 let near = near.unwrap();
                 let Ok(far) = TcpStream::connect(to()) else { continue };
+                shared.accepted.fetch_add(1, Ordering::SeqCst);
                 shared.open.fetch_add(2, Ordering::SeqCst);
                 for (way, from, into) in [(Way::There, &near, &far), (Way::Back, &far, &near)] {
                     let (from, into) = (from.try_clone().unwrap(), into.try_clone().unwrap());
@@ -209,6 +211,11 @@ impl Relay {
     /// How often each word has passed.
     pub fn seen(&self) -> Vec<usize> {
         self.state.seen.lock().unwrap().clone()
+    }
+
+    /// How many connections there have been.
+    pub fn accepted(&self) -> u64 {
+        self.state.accepted.load(Ordering::SeqCst)
     }
 
     /// How many directions are open.

@@ -29,6 +29,7 @@ mod git_gate_hostile;
 mod git_gate_killed;
 mod git_gate_lab;
 mod git_gate_limits;
+mod git_gate_listed;
 mod git_gate_packs;
 mod git_gate_refs;
 mod git_gate_upstream;

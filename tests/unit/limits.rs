@@ -438,9 +438,9 @@ const GIT_GATE: &[Limit] = &[
     Limit {
         row: "an object that is inspected while it arrives",
         constants: &[
-            ("src/sidecar/git_gate/early.rs", "MAX_OBJECT"),
-            ("src/sidecar/git_gate/early.rs", "MAX_UNPACKED"),
-            ("src/sidecar/git_gate/early.rs", "MAX_OBJECTS"),
+            ("src/sidecar/git_gate/unpack.rs", "MAX_OBJECT"),
+            ("src/sidecar/git_gate/unpack.rs", "MAX_UNPACKED"),
+            ("src/sidecar/git_gate/unpack.rs", "MAX_OBJECTS"),
         ],
         others: &[],
         tests: &[
@@ -477,6 +477,19 @@ const GIT_GATE: &[Limit] = &[
         constants: &[("src/sidecar/git_gate/publish.rs", "MAX_LIST")],
         others: &[],
         tests: &["promise_15_a_push_of_too_many_objects_is_refused"],
+    },
+    Limit {
+        row: "lists of an upstream that are made at a time for pushes",
+        constants: &[
+            ("src/sidecar/git_gate/kept.rs", "LISTS"),
+            ("src/sidecar/git_gate/kept.rs", "MOST"),
+            ("src/sidecar/git_gate/kept.rs", "KEEP"),
+        ],
+        others: &[],
+        tests: &[
+            "promise_15_so_many_conversations_wait_and_lists_are_made_and_no_more",
+            "promise_15_a_conversation_waits_so_long_for_its_push_and_is_closed",
+        ],
     },
     Limit {
         row: "references of an upstream",

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::commands::{ZERO, is_id};
 use super::conversation::Conversation;
+use super::mirror;
 use super::outcome::{ForwardError, words};
 use super::pkt::{self, Packet, PktError};
 use super::visible;
@@ -15,29 +16,37 @@ const MAX_REFS: usize = 2_000_000;
 /// What an upstream lists.
 #[derive(Debug, Default)]
 pub(super) struct Listed {
-    /// The values of those of its references that were asked for.
+    /// The values of its branches and tags, by their names: what anybody sees who sees the repository. What it lists
+    /// beside them does not count as published there: objects of other repositories that it borrows from (`.have`), such
+    /// as forks, proposals of strangers (`refs/pull`), and references with readers of their own.
     pub(super) refs: BTreeMap<String, String>,
-    /// The ids of its branches and tags: what anybody sees who sees the repository. What it lists beside them does not
-    /// count as published there: objects of other repositories that it borrows from (`.have`), such as forks, proposals
-    /// of strangers (`refs/pull`), and references with readers of their own.
-    pub(super) ids: BTreeSet<String>,
     capabilities: Vec<String>,
 }
 
 impl Listed {
+    /// The value of a branch or tag.
+    pub(super) fn value(&self, name: &str) -> &str {
+        self.refs.get(name).map_or(ZERO, String::as_str)
+    }
+
+    /// The ids of its branches and tags.
+    pub(super) fn ids(&self) -> BTreeSet<&str> {
+        self.refs.values().map(String::as_str).collect()
+    }
+
     /// Whether it offers a capability.
     pub(super) fn offers(&self, name: &str) -> bool {
         self.capabilities.iter().any(|word| word == name)
     }
 }
 
-/// Reads what the upstream lists, and the values of these references.
+/// Reads what the upstream lists.
 ///
 /// # Errors
 /// It is malformed, or the upstream refuses.
-pub(super) async fn listed(conversation: &mut Conversation, names: &[&str]) -> Result<Listed, ForwardError> {
+pub(super) async fn listed(conversation: &mut Conversation) -> Result<Listed, ForwardError> {
     let mut listed = Listed::default();
-    let (mut first, mut count) = (true, 0);
+    let (mut first, mut count, mut bytes) = (true, 0, 0);
     loop {
         let line = match pkt::read(&mut conversation.reader).await {
             Ok(Some(Packet::Line(line))) => line,
@@ -63,16 +72,15 @@ pub(super) async fn listed(conversation: &mut Conversation, names: &[&str]) -> R
         if !is_id(id) {
             return Err(ForwardError::Lacks("lists references that cannot be read"));
         }
-        if count > MAX_REFS {
+        let is_ours = id != ZERO && (name.starts_with(HEADS) || name.starts_with(TAGS));
+        if is_ours {
+            bytes += line.len() as u64;
+        }
+        if count > MAX_REFS || bytes > mirror::MAX_REFS {
             return Err(ForwardError::Lacks("lists more references than the gate reads"));
         }
-        if id != ZERO {
-            if (name.starts_with(HEADS) || name.starts_with(TAGS)) && !listed.ids.contains(id) {
-                listed.ids.insert(id.to_owned());
-            }
-            if names.contains(&name) {
-                listed.refs.insert(name.to_owned(), id.to_owned());
-            }
+        if is_ours {
+            listed.refs.insert(name.to_owned(), id.to_owned());
         }
     }
     let sha1 =
@@ -98,8 +106,7 @@ mod tests {
         let text = [pkt::line(first), pkt::line(last).repeat(times), pkt::FLUSH.to_vec()].concat();
         let (reader, writer) = (Box::new(std::io::Cursor::new(text)), Box::new(tokio::io::sink()));
         let task = Task(crate::task::spawn(async {}));
-        let names = ["refs/heads/main", "refs/heads/none"];
-        listed(&mut Conversation { reader, writer, trouble: Trouble::default(), _task: task }, &names).await
+        listed(&mut Conversation { reader, writer, trouble: Trouble::default(), _task: task }).await
     }
 
     #[tokio::test]
@@ -109,7 +116,12 @@ mod tests {
         let listed = read(&first, &have, MAX_REFS - 1).await.unwrap();
         let there = [("refs/heads/main".to_owned(), ID.to_owned())];
         assert_eq!((listed.offers("atomic"), listed.refs), (true, BTreeMap::from(there)));
-        let why = read(&first, &have, MAX_REFS).await.unwrap_err().to_string();
-        assert_eq!(why, "the upstream lists more references than the gate reads");
+        let too_many = "the upstream lists more references than the gate reads";
+        assert_eq!(read(&first, &have, MAX_REFS).await.unwrap_err().to_string(), too_many);
+        // Fewer branches, with long names.
+        let long = format!("{ID} refs/heads/{}\n", "x".repeat(60_000));
+        let most = usize::try_from(mirror::MAX_REFS).unwrap() / long.len();
+        assert!(read(&first, &long, most).await.is_ok());
+        assert_eq!(read(&first, &long, most + 1).await.unwrap_err().to_string(), too_many);
     }
 }

@@ -27,6 +27,14 @@ impl Service {
         }
     }
 
+    /// What a client does with it, as it is logged.
+    pub(super) fn operation(self) -> &'static str {
+        match self {
+            Self::UploadPack => "fetch",
+            Self::ReceivePack => "push",
+        }
+    }
+
     /// The service of a name.
     pub(super) fn of_name(name: &str) -> Option<Self> {
         [Self::UploadPack, Self::ReceivePack].into_iter().find(|service| service.name() == name)
@@ -63,6 +71,11 @@ impl Trouble {
     pub(super) fn set(&self, what: String) {
         lock(&self.0).get_or_insert(what);
         self.1.notify_one();
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_over(&self) -> bool {
+        lock(&self.0).is_some()
     }
 
     /// Waits for the end, and returns the words.

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::approvals::Approvals;
 use super::config::{Config, Known, Repository};
 use super::inspect::Inspector;
+use super::kept::Kept;
 use super::key_agent::{Sign, Signatures};
 use super::lfs_refused::Refused;
 use super::mirror::Mirror;
@@ -56,6 +57,7 @@ pub(super) struct Served {
     pub(super) target: Arc<Target>,
     pub(super) mirror: Arc<Mirror>,
     pub(super) terms: Arc<Terms>,
+    pub(super) kept: Kept,
     own: Mutex<BTreeSet<String>>,
 }
 
@@ -188,7 +190,8 @@ impl Served {
         let mirror = Arc::new(Mirror::new(&program, &name, &folder, target.clone())?);
         let terms = Arc::new(Terms::new(&repository.terms, &config.bottle)?);
         let own = std::fs::read(own_file(&folder)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        Ok(Self { name, program, folder, target, mirror, terms, own: Mutex::new(own.unwrap_or_default()) })
+        let own = Mutex::new(own.unwrap_or_default());
+        Ok(Self { name, program, folder, target, mirror, terms, kept: Kept::default(), own })
     }
 
     /// The references that this bottle created.

@@ -99,7 +99,7 @@ fn version(request: &Request<Incoming>) -> Version {
     Version::read(request.headers().get("git-protocol").and_then(|value| value.to_str().ok()).unwrap_or_default())
 }
 
-async fn refs(gate: &Gate, served: &Served, service: Service, request: &Request<Incoming>) -> Response {
+async fn refs(gate: &Gate, served: &Arc<Served>, service: Service, request: &Request<Incoming>) -> Response {
     let listed = match service {
         Service::UploadPack => {
             fetch::advertisement(&served.mirror, version(request)).await.map_err(|error| error.to_string())
@@ -110,15 +110,16 @@ async fn refs(gate: &Gate, served: &Served, service: Service, request: &Request<
             .map(|list| [&pkt::line("# service=git-receive-pack\n"), pkt::FLUSH, &list].concat()),
     };
     let body = listed.unwrap_or_else(|why| {
-        [pkt::line(format!("# service={}\n", service.name())), pkt::FLUSH.to_vec(), failed(gate, served, &why)].concat()
+        [pkt::line(format!("# service={}\n", service.name())), pkt::FLUSH.to_vec(), failed(gate, served, service, &why)]
+            .concat()
     });
     git(&format!("application/x-{}-advertisement", service.name()), full(body))
 }
 
 /// A failed operation, as every client shows it.
-fn failed(gate: &Gate, served: &Served, why: &str) -> Vec<u8> {
-    let (decision, code) = ("refuse", "git_upstream_failed");
-    gate.record(served, &Operation { method: "fetch", decision, code, reason: why.to_owned() });
+fn failed(gate: &Gate, served: &Served, service: Service, why: &str) -> Vec<u8> {
+    let (method, decision, code) = (service.operation(), "refuse", "git_upstream_failed");
+    gate.record(served, &Operation { method, decision, code, reason: why.to_owned() });
     pkt::line(format!("ERR bottler: {}", super::visible::reason(why)))
 }
 
@@ -162,7 +163,7 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
         let mut running = match fetch::rpc(&served.mirror, version, body).await {
             Ok(running) => running,
             Err(error) => {
-                let _ = to.send(Ok(failed(&gate, &served, &error.to_string()).into())).await;
+                let _ = to.send(Ok(failed(&gate, &served, Service::UploadPack, &error.to_string()).into())).await;
                 return;
             }
         };
@@ -178,7 +179,7 @@ async fn upload(gate: &Arc<Gate>, served: &Arc<Served>, request: Request<Incomin
         if let Err(error) = running.end().await
             && !said
         {
-            let _ = to.send(Ok(failed(&gate, &served, &error.to_string()).into())).await;
+            let _ = to.send(Ok(failed(&gate, &served, Service::UploadPack, &error.to_string()).into())).await;
         }
     });
     git(kind, streamed(from))

@@ -5,7 +5,7 @@
 //!
 //! A mirror belongs to one upstream and one credential: git serves any object of it by its id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,14 +14,14 @@ use tokio::sync::Mutex;
 
 use super::demand::Demand;
 use super::git::{Git, GitError};
-use super::listed::{Relevant, relevant};
+use super::listed::{Relevant, branches_and_tags, relevant};
 use super::pipe::{self, Pipe};
 use super::upkeep;
 use super::upstream::Target;
-use crate::git_ref::{HEADS, TAGS};
+use crate::git_ref::{HEADS, TAGS, is_printable_name};
 
 /// Maximum size of the list of references, in bytes.
-const MAX_REFS: u64 = 64 << 20;
+pub(super) const MAX_REFS: u64 = 64 << 20;
 /// Maximum number of other references that one request may ask for.
 const MAX_OTHERS: usize = 1000;
 /// Maximum number of objects that the upstream is asked for by their ids for one request.
@@ -64,13 +64,13 @@ pub(super) struct Mirror {
 }
 
 /// What an upstream lists, as `git ls-remote` prints it.
-pub(super) type List = Arc<[u8]>;
+type List = Arc<[u8]>;
 
 /// The last answer of the upstream.
 struct Asked {
     /// Operations up to this one are answered.
     covers: u64,
-    outcome: Result<List, MirrorError>,
+    outcome: Result<(), MirrorError>,
     /// What the upstream listed when the mirror was last made equal to it.
     listed: Option<List>,
     /// What it listed then beside branches and tags: names and ids.
@@ -88,17 +88,16 @@ impl Mirror {
         let git = Git::new(program, &create_bare(folder.join("mirror.git"))?);
         let pipe = Pipe::listen(folder.join("pipe"), target)?;
         let (others, brought) = (BTreeMap::new(), BTreeMap::new());
-        let asked = Mutex::new(Asked { covers: 0, outcome: Ok(List::default()), listed: None, others, brought });
+        let asked = Mutex::new(Asked { covers: 0, outcome: Ok(()), listed: None, others, brought });
         let (tickets, fetched, kept) = (AtomicU64::new(0), AtomicU64::new(0), Mutex::new(()));
         Ok(Self { name: name.to_owned(), git, pipe, tickets, asked, fetched, kept })
     }
 
-    /// Makes the mirror equal to what the upstream has now, or had at some moment after this was called; returns what it
-    /// listed then.
+    /// Makes the mirror equal to what the upstream has now, or had at some moment after this was called.
     ///
     /// # Errors
     /// The upstream cannot be asked.
-    pub(super) async fn refresh(self: &Arc<Self>) -> Result<List, MirrorError> {
+    pub(super) async fn refresh(self: &Arc<Self>) -> Result<(), MirrorError> {
         let ticket = self.tickets.fetch_add(1, Ordering::SeqCst) + 1;
         let mirror = self.clone();
         // Who asked may go; what was begun is ended.
@@ -113,7 +112,19 @@ impl Mirror {
         work.await.unwrap_or_else(|error| Err(self.error(error.to_string())))
     }
 
-    fn error(&self, why: String) -> MirrorError {
+    /// Whether it has these branches and tags, names and ids, which the upstream has listed. It may have others beside
+    /// them.
+    pub(super) async fn has(&self, refs: &BTreeMap<String, String>) -> bool {
+        let asked = self.asked.lock().await;
+        let Some(list) = &asked.listed else { return false };
+        let known: HashMap<_, _> = branches_and_tags(list).into_iter().map(|(id, name)| (name, id)).collect();
+        // What it does not follow is not shown to a client either.
+        let mut followed = refs.iter().filter(|(name, _)| is_printable_name(name));
+        followed.all(|(name, id)| known.get(name.as_str()) == Some(&id.as_str()))
+    }
+
+    /// Says that the upstream cannot be asked, and why.
+    pub(super) fn error(&self, why: String) -> MirrorError {
         MirrorError::Upstream { name: self.name.clone(), why }
     }
 
@@ -128,13 +139,13 @@ impl Mirror {
         }
     }
 
-    async fn ask(self: &Arc<Self>, asked: &mut Asked) -> Result<List, MirrorError> {
+    async fn ask(self: &Arc<Self>, asked: &mut Asked) -> Result<(), MirrorError> {
         let git = self.pipe.transport(&self.git).map_err(|error| self.error(error.to_string()))?;
         let url = pipe::url();
         let list = self.explained(git.run(&["ls-remote", "--symref", &url], Vec::new(), MAX_REFS).await).await?;
         let list = List::from(list);
         if asked.listed.as_ref() == Some(&list) {
-            return Ok(list);
+            return Ok(());
         }
         let Relevant { head, ours, others } = relevant(&list);
         self.forget(&mut asked.brought, &others).await?;
@@ -147,8 +158,8 @@ impl Mirror {
                 self.git.run(&["symbolic-ref", "HEAD", &head], Vec::new(), 0).await.map_err(own)?;
             }
         }
-        asked.listed = Some(list.clone());
-        Ok(list)
+        asked.listed = Some(list);
+        Ok(())
     }
 
     /// Removes half packs of fetches that were killed: there is one fetch at a time.

@@ -2,9 +2,9 @@
 //! in a quarantine, every object that would be published is inspected, and exactly those objects are forwarded, or
 //! nothing is (promise 10). git itself runs as a tool without network, keys, configuration or hooks.
 //!
-//! A push: [`serve`] and [`http`] → [`pkt`] → [`commands`] → [`receive`] → [`quarantine`] ∥ [`early`] → [`publish`] →
-//! [`objects`] and [`history`] → [`forward`] → [`report`]; [`push`] is what joins them. Beside: [`mirror`] and
-//! [`upstream`], which holds the keys.
+//! A push: [`serve`] and [`http`] → [`pkt`] → [`commands`] → [`receive`] → [`quarantine`] ∥ [`early`] with [`unpack`] →
+//! [`publish`] → [`objects`] and [`history`] → [`forward`] → [`report`]; [`push`] is what joins them. Beside: [`mirror`],
+//! [`opening`] and [`kept`], the conversations that pushes go on in, and [`upstream`], which holds the keys.
 
 mod advertised;
 mod approvals;
@@ -23,6 +23,7 @@ mod history;
 mod http;
 mod inspect;
 mod judge;
+mod kept;
 mod key_agent;
 mod lfs;
 mod lfs_refused;
@@ -52,6 +53,7 @@ mod terms;
 mod texts;
 mod trace;
 mod tunnel;
+mod unpack;
 mod upkeep;
 mod upstream;
 mod upstream_http;

@@ -1,5 +1,6 @@
-//! Opens the conversation in which a push will be forwarded, and reads what the upstream lists, while the push is still arriving.
-//! Nothing of the push is sent before it has been inspected; one that is refused ends the conversation.
+//! Opens the conversation in which a push will be forwarded, and reads what the upstream lists: for the client, which
+//! is told it before it pushes, or while the push is arriving. Nothing of the push is sent before it has been
+//! inspected; one that is refused ends the conversation.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use super::advertised::{self, Listed};
 use super::commands::Request;
 use super::conversation::{Conversation, Service};
 use super::gate::Served;
+use super::outcome::ForwardError;
 
 /// How long the upstream may take to list its references.
 const LISTED: Duration = Duration::from_mins(2);
@@ -18,13 +20,20 @@ const LISTED: Duration = Duration::from_mins(2);
 pub(super) struct Opening(JoinHandle<Result<(Conversation, Listed), String>>);
 
 impl Opening {
-    /// Begins to open one for a push.
+    /// Begins to open one for a push: the one whose list the client was told, if it is there.
     pub(super) fn begin(served: &Arc<Served>, request: &Request) -> Self {
-        let names: Vec<String> = request.commands.iter().map(|command| command.name.clone()).collect();
+        match served.kept.take(request) {
+            Some(kept) => Self(crate::task::spawn(async { Ok(kept) })),
+            None => Self::anew(served),
+        }
+    }
+
+    /// Begins to open one.
+    pub(super) fn anew(served: &Arc<Served>) -> Self {
         let served = served.clone();
         Self(crate::task::spawn(async move {
-            let late = |_| Err(format!("the upstream has not listed its references within {} s", LISTED.as_secs()));
-            tokio::time::timeout(LISTED, open(&served, &names)).await.unwrap_or_else(late)
+            let late = |_| Err(format!("it has not listed its references within {} s", LISTED.as_secs()));
+            tokio::time::timeout(LISTED, open(&served)).await.unwrap_or_else(late)
         }))
     }
 
@@ -43,10 +52,12 @@ impl Drop for Opening {
     }
 }
 
-async fn open(served: &Served, names: &[String]) -> Result<(Conversation, Listed), String> {
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+async fn open(served: &Served) -> Result<(Conversation, Listed), String> {
     let opened = served.target.open(Service::ReceivePack).await;
-    let mut conversation = opened.map_err(|error| format!("the upstream cannot be reached: {error:#}"))?;
-    let listed = advertised::listed(&mut conversation, &names).await.map_err(|error| error.to_string())?;
-    Ok((conversation, listed))
+    let mut conversation = opened.map_err(|error| format!("{error:#}"))?;
+    match advertised::listed(&mut conversation).await {
+        Ok(listed) => Ok((conversation, listed)),
+        Err(ForwardError::Ended(why)) => Err(why),
+        Err(error) => Err(error.to_string()),
+    }
 }

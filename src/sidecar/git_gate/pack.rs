@@ -75,9 +75,17 @@ mod tests {
         let path = whole(at, &published(&[&a, &b])).unwrap();
         assert_eq!(path.extension().unwrap(), "pack");
         assert_eq!(std::fs::read(&path).unwrap()[..4], *b"PACK");
-        assert_eq!(whole(at, &published(&[&b, &a])), Some(path));
+        assert_eq!(whole(at, &published(&[&b, &a])), Some(path.clone()));
         for other in [&[&a][..], &[&a, &c], &[&a, &a], &[&a, &b, &c], &[]] {
             assert_eq!(whole(at, &published(other)), None, "{other:?}");
+        }
+        // An index that has more than these ids, such as a table of large offsets.
+        let index = path.with_extension("idx");
+        let content = std::fs::read(&index).unwrap();
+        for (more, is_whole) in [(&b"x"[..], false), (b"", true)] {
+            std::fs::remove_file(&index).unwrap();
+            std::fs::write(&index, [&content, more].concat()).unwrap();
+            assert_eq!(whole(at, &published(&[&a, &b])).is_some(), is_whole);
         }
         git(at, &["pack-objects", "-q", "objects/pack/pack"], &format!("{c}\n"));
         assert_eq!(whole(at, &published(&[&a, &b])), None, "there are two packs");

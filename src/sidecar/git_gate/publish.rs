@@ -47,9 +47,9 @@ pub(super) enum PublishError {
 pub(super) async fn publish(
     git: &Git,
     new: &[(&str, bool)],
-    there: &BTreeSet<String>,
+    there: &BTreeSet<&str>,
 ) -> Result<Published, PublishError> {
-    let all = new.iter().map(|(id, _)| *id).chain(there.iter().map(String::as_str));
+    let all = new.iter().map(|(id, _)| *id).chain(there.iter().copied());
     let asked: String = all.flat_map(|id| [id, "\n"]).collect();
     let answer = git.run(&["cat-file", "--batch-check=%(objecttype)", "--buffer"], asked.into(), MAX_LIST).await?;
     let answer = String::from_utf8_lossy(&answer).into_owned();
@@ -65,7 +65,7 @@ pub(super) async fn publish(
     // Of what the upstream has, the gate may know only a part.
     let known = there.iter().zip(kinds.iter().skip(new.len())).filter(|(_, kind)| !kind.ends_with(" missing"));
     let wanted = new.iter().flat_map(|(id, _)| ["", *id, "\n"]);
-    let input: String = wanted.chain(known.flat_map(|(id, _)| ["^", id.as_str(), "\n"])).collect();
+    let input: String = wanted.chain(known.flat_map(|(id, _)| ["^", *id, "\n"])).collect();
     let list = git.run(&["rev-list", "--objects-edge", "--stdin"], input.into(), MAX_LIST).await?;
     Ok(read(list))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::advertised::Listed;
-use super::commands::{Command, Request, ZERO};
+use super::commands::{Command, Request};
 use super::conversation::Conversation;
 use super::gate::{Gate, Operation, Served};
 use super::judge::{Denied, inspect};
@@ -106,7 +106,8 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
     let Some(mut opening) = push.opening else {
         return Err(Denied::all("git_gate_failed", "the upstream was not asked"));
     };
-    let (mut conversation, listed) = opening.done().await.map_err(|why| Denied::all("git_upstream_failed", why))?;
+    let failed = |why| Denied::all("git_upstream_failed", served.mirror.error(why).to_string());
+    let (mut conversation, listed) = opening.done().await.map_err(failed)?;
     compare(&push.request, &listed)?;
     let Some((quarantine, early)) = quarantine else {
         return send(&mut conversation, &listed, &push.request, None, answer).await;
@@ -130,8 +131,7 @@ async fn carry_out(gate: &Arc<Gate>, served: &Arc<Served>, push: Push, answer: &
 fn compare(request: &Request, listed: &Listed) -> Result<(), Denied> {
     let mut refs = BTreeMap::new();
     for command in &request.commands {
-        let there = listed.refs.get(&command.name).map_or(ZERO, String::as_str);
-        if there != command.old {
+        if listed.value(&command.name) != command.old {
             let reason = "fetch first: the upstream has changed since";
             refs.insert(command.name.clone(), Refusal::new("git_stale", reason));
         }
@@ -147,7 +147,7 @@ async fn published(
 ) -> Result<Published, Denied> {
     let commands = request.commands.iter().filter(|command| !command.deletes());
     let new: Vec<_> = commands.clone().map(|command| (command.new.as_str(), branch(&command.name).is_some())).collect();
-    let published = publish(&quarantine.git, &new, &listed.ids).await;
+    let published = publish(&quarantine.git, &new, &listed.ids()).await;
     let published = published.map_err(|error| Denied::all("git_incomplete", error.to_string()))?;
     for command in commands.filter(|command| !force && !command.creates()) {
         let forward = history::contains(&quarantine.git, &command.old, &command.new).await;

@@ -9,12 +9,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::commands::{self, CommandsError, Request, ZERO};
 use super::early::Early;
 use super::gate::{Gate, Served};
-use super::listed::branches_and_tags;
 use super::mirror::MirrorError;
 use super::opening::Opening;
 use super::pkt;
 use super::quarantine::{Quarantine, Unpacking};
 use super::terms::Refusal;
+use crate::git_ref::is_printable_name;
 use crate::scan::Budget;
 
 /// How long a client may take for its commands: in a request, and after it has been told the references.
@@ -37,13 +37,20 @@ pub(super) struct Push {
     pub(super) refused: Vec<(Option<String>, Refusal)>,
 }
 
-/// Lists the references of the upstream, as `receive-pack` does.
+/// Lists the branches and tags of the upstream, as `receive-pack` does. The upstream's own `receive-pack` is asked,
+/// and its conversation kept for the push that follows.
 ///
 /// # Errors
 /// The upstream cannot be asked.
-pub(super) async fn advertisement(served: &Served) -> Result<Vec<u8>, MirrorError> {
-    let list = served.mirror.refresh().await?;
-    let mut refs = branches_and_tags(&list);
+pub(super) async fn advertisement(served: &Arc<Served>) -> Result<Vec<u8>, MirrorError> {
+    let _turn = served.kept.turn().await;
+    let (conversation, listed) = Opening::anew(served).done().await.map_err(|why| served.mirror.error(why))?;
+    // A push is made on what is listed, and its objects alone are no history.
+    if !served.mirror.has(&listed.refs).await {
+        served.mirror.refresh().await?;
+    }
+    let named = listed.refs.iter().filter(|(name, _)| is_printable_name(name));
+    let mut refs: Vec<_> = named.map(|(name, id)| (id.as_str(), name.as_str())).collect();
     if refs.is_empty() {
         refs.push((ZERO, "capabilities^{}"));
     }
@@ -53,6 +60,7 @@ pub(super) async fn advertisement(served: &Served) -> Result<Vec<u8>, MirrorErro
         response.extend(pkt::line(text));
     }
     response.extend_from_slice(pkt::FLUSH);
+    served.kept.put(conversation, listed);
     Ok(response)
 }
 
@@ -75,6 +83,10 @@ pub(super) async fn receive(
         if ends && push.request.has_pack() {
             drain(from, served.terms.max_push).await;
         }
+        return Ok(push);
+    }
+    // A client asks whether it may push before it sends much, and ends without commands if there is nothing to push.
+    if push.request.commands.is_empty() {
         return Ok(push);
     }
     push.permit = gate.pushes.clone().acquire_owned().await.ok();

@@ -70,9 +70,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, gate
         Service::UploadPack => {
             let _permit = gate.fetches.acquire().await;
             if let Err(error) = fetch::converse(&served.mirror, version, stream).await {
-                let (decision, code, reason) = ("refuse", "git_upstream_failed", error.to_string());
-                say(stream, &reason).await;
-                gate.record(&served, &Operation { method: "fetch", decision, code, reason });
+                fail(stream, gate, &served, service, error.to_string()).await;
             }
         }
         Service::ReceivePack => {
@@ -82,7 +80,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin>(stream: &mut S, gate
                         return;
                     }
                 }
-                Err(error) => return say(stream, &error.to_string()).await,
+                Err(error) => return fail(stream, gate, &served, service, error.to_string()).await,
             }
             match receive::receive(gate, &served, stream, false).await {
                 Ok(push) => Box::pin(answer(stream, gate, &served, push)).await,
@@ -136,6 +134,13 @@ fn parse(request: &str) -> Option<(Service, &str, Version)> {
     let (service, path) = command.trim_end_matches('\n').split_once(' ')?;
     let version = parameters.split('\0').find(|word| word.starts_with("version=")).unwrap_or_default();
     Some((Service::of_name(service)?, path, Version::read(version)))
+}
+
+/// Says and logs that the upstream cannot be asked.
+async fn fail(stream: &mut (impl AsyncWrite + Unpin), gate: &Gate, served: &Served, service: Service, reason: String) {
+    say(stream, &reason).await;
+    let (method, decision, code) = (service.operation(), "refuse", "git_upstream_failed");
+    gate.record(served, &Operation { method, decision, code, reason });
 }
 
 async fn say(stream: &mut (impl AsyncWrite + Unpin), why: &str) {
