@@ -44,6 +44,8 @@ struct Rule {
     source: String,
     /// Compiled when one of its keywords is found for the first time: most rules never are.
     regex: OnceLock<Option<Regex>>,
+    /// What is at the keyword of each match.
+    beginning: Option<Regex>,
     entropy: f64,
     group: Option<usize>,
     checksum: Option<Checksum>,
@@ -118,6 +120,8 @@ impl Rules {
                 if precompile {
                     let _ = regex.set(Some(compile(&source).map_err(malformed)?));
                 }
+                let beginning = entry.beginning.as_ref().map(|source| compile(&format!("^(?:{source})")));
+                let beginning = beginning.transpose().map_err(malformed)?;
                 let own = entry.allowlist.iter().chain(&entry.allowlists);
                 let general = general.iter().copied();
                 let general = general.filter(|it| it.target_rules.is_empty() || it.target_rules.contains(&entry.id));
@@ -130,7 +134,7 @@ impl Rules {
                 words.extend(keywords.map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
                 let (checksum, password, opt_in) = (entry.checksum, entry.password, entry.default.is_some());
-                all.push(Rule { id, source, regex, entropy, group, checksum, password, opt_in, allowlists });
+                all.push(Rule { id, source, regex, beginning, entropy, group, checksum, password, opt_in, allowlists });
             }
         }
         Ok(Self { all, keywords: Keywords::new(words), always, phrases: seeds })
@@ -207,6 +211,10 @@ impl Rules {
             for &rule in rules {
                 let from = place.start.saturating_sub(BEFORE);
                 if from >= searched[rule].start && place.end + TOKEN <= searched[rule].end {
+                    continue;
+                }
+                let beginning = &self.all[rule].beginning;
+                if beginning.as_ref().is_some_and(|beginning| !beginning.is_match(&bytes[place.start..])) {
                     continue;
                 }
                 let to = bytes.len().min(place.end + AFTER);
