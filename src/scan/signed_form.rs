@@ -84,8 +84,14 @@ mod tests {
             assert!(!passes(bucket, &body), "{body}");
         }
         // What has not the form of an id is none, whatever it would let through.
-        for id in [id.to_lowercase(), id.replace('A', "-"), format!("{}/", &id[1..]), id[1..].to_owned(), String::new()]
-        {
+        for id in [
+            id.to_lowercase(),
+            id.replace('A', "-"),
+            format!("{}/", &id[1..]),
+            id[1..].to_owned(),
+            format!("\r\n{id}"),
+            String::new(),
+        ] {
             assert_eq!(super::signer("b", form(&[("AWSAccessKeyId", &id)]).as_bytes()), None, "{id}");
         }
         assert_eq!(super::signer("b", older.as_bytes()), Some(id.as_bytes()));
