@@ -34,13 +34,12 @@ static BASE64: LazyLock<Encoding> = LazyLock::new(|| {
     specification.encoding().expect("it is an alphabet")
 });
 
+/// Looks at what a run encodes.
+pub(super) type VisitFn<'a, T, E> = dyn FnMut(&[u8]) -> Result<Option<T>, E> + 'a;
+
 /// Passes on what a run encodes, until there is a result. `first` says that the text begins with the run: it may be the rest of
 /// a longer one, of which a part was looked at before.
-pub(super) fn decoded<T, E>(
-    run: &[u8],
-    first: bool,
-    visit: &mut dyn FnMut(&[u8]) -> Result<Option<T>, E>,
-) -> Result<Option<T>, E> {
+pub(super) fn decoded<T, E>(run: &[u8], first: bool, visit: &mut VisitFn<'_, T, E>) -> Result<Option<T>, E> {
     for digits in hex_stretches(run) {
         // Behind other letters, the first digit may be one of those.
         for start in digits.start..digits.start + 1 + usize::from(digits.start > 0) {

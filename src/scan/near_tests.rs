@@ -214,6 +214,24 @@ fn promise_09_a_run_with_an_escape_is_decoded_as_a_whole() {
     assert_eq!(compared, 4 * 18);
 }
 
+/// What is left out between two runs does not make one of them.
+#[test]
+fn promise_09_runs_of_two_pieces_stay_two() {
+    let scanner = scanner_of(&SECRETS[..1]);
+    let reach = scanner.exact.reach();
+    let hidden = data_encoding::HEXLOWER.encode(SECRETS[0].as_bytes());
+    let run =
+        data_encoding::BASE64.encode(format!("{}{hidden}", "some words of a text, ".repeat(reach / 8)).as_bytes());
+    // Far from the beginning of its run, and so that what follows is in no group by itself.
+    let at = (reach + 60).next_multiple_of(4);
+    for more in 0..4 {
+        let other = [b"%41", "x".repeat(2 * reach + more).as_bytes(), &b";".repeat(4 * reach)].concat();
+        let text = [&other[..], &with_escape(run.as_bytes(), at)].concat();
+        assert!(!scanner.exact.matches(&text));
+        assert_found(&scanner, &text, &more.to_string());
+    }
+}
+
 /// Of compressed data, a part says nothing: an escape that is far from its beginning counts, too.
 #[test]
 fn promise_09_compressed_data_with_escapes_stays_whole() {

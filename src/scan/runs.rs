@@ -54,14 +54,13 @@ pub(super) fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
 /// processor tests many bytes at a time.
 fn blocks_of_digits(text: &[u8]) -> u8 {
     let padded;
-    let chunk: &[u8; CHUNK] = match text.first_chunk() {
-        Some(chunk) => chunk,
-        None => {
-            let mut chunk = [0; CHUNK];
-            chunk[..text.len()].copy_from_slice(text);
-            padded = chunk;
-            &padded
-        }
+    let chunk: &[u8; CHUNK] = if let Some(chunk) = text.first_chunk() {
+        chunk
+    } else {
+        let mut chunk = [0; CHUNK];
+        chunk[..text.len()].copy_from_slice(text);
+        padded = chunk;
+        &padded
     };
     let mut tested = [0; CHUNK / DISTANCE * BLOCK];
     for (block, from) in tested.as_chunks_mut::<BLOCK>().0.iter_mut().zip(chunk.as_chunks::<DISTANCE>().0) {
@@ -73,6 +72,7 @@ fn blocks_of_digits(text: &[u8]) -> u8 {
 }
 
 /// The same as [`OF_RUN`].
+#[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the processor from testing many bytes at a time")]
 #[inline]
 fn is_digit(byte: u8) -> bool {
     let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
@@ -132,7 +132,7 @@ mod tests {
                 for behind in [0, 1, CHUNK] {
                     let text = [vec![b' '; before], vec![b'x'; length], vec![b' '; behind]].concat();
                     let found: Vec<_> = runs(&text).collect();
-                    let expected = if length < MIN_RUN { vec![] } else { vec![before..before + length] };
+                    let expected: Vec<_> = (length >= MIN_RUN).then_some(before..before + length).into_iter().collect();
                     assert_eq!(found, expected, "{before} {length} {behind}");
                     let twice: Vec<_> = runs(&[&text[..], b".", &text].concat()).collect();
                     let other = text.len() + 1 + before;
