@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn promise_09_compressed_data_and_wide_text_are_found_behind_other_digits() {
-        let wide: Vec<u8> = TEXT.repeat(5).encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let wide: Vec<u8> = format!("{TEXT}\u{e9}").repeat(5).encode_utf16().flat_map(u16::to_le_bytes).collect();
         let marked = [&[0xff, 0xfe][..], &wide].concat();
         let gzip = [&[0x1f, 0x8b, 8, 0], &[0xd5; 400][..]].concat();
         let zlib = [&[0x78, 0x9c], &[0xd5; 400][..]].concat();

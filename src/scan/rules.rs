@@ -362,6 +362,29 @@ mod tests {
     }
 
     #[test]
+    fn promise_09_what_rules_out_a_frequent_keyword_rules_out_no_token() {
+        let rules = Rules::parse(&[PROVIDERS]).unwrap();
+        let hex = "0123456789abcdef".repeat(4);
+        // Assembled here, so that scanners of repositories do not report them.
+        let tokens = [
+            ("airtable-token", ["pat", "aB3dE6gH9jK2mN", ".", &hex].concat()),
+            ("url-password", ["https", "://", "a-user", ":", "Tr0ub4dor-x9!", "@api.example.com/"].concat()),
+            ("url-password", ["redis", "://", ":", "Tr0ub4dor-x9!", "@cache.example.com/"].concat()),
+            ("resend-key", ["re_", "aB3dE6gH", "_", "9jK2mNpQ4rS7tU1vW5xY8zA0"].concat()),
+        ];
+        for (rule, token) in &tokens {
+            for around in ["", "path pattern re_try https://example.com/a (re_use) ", "://:::// re_re_re_ patpat "] {
+                let text = format!("{around}{token} {around}");
+                assert_eq!(find(&rules, &text).as_deref(), Some(*rule), "{text}");
+            }
+        }
+        // All that have such an expression.
+        let begun = rules.all.iter().filter(|rule| rule.beginning.is_some()).map(|rule| rule.id.as_str());
+        let tested: Vec<&str> = tokens.iter().map(|(rule, _)| *rule).collect();
+        assert!(begun.count() == 3 && rules.all.iter().all(|it| it.beginning.is_none() || tested.contains(&&*it.id)));
+    }
+
+    #[test]
     fn files_of_gitleaks_are_understood_with_their_exceptions() {
         let rules = Rules::parse(&[r##"
             title = "mine"
