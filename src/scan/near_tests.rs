@@ -205,13 +205,13 @@ fn promise_09_a_run_with_an_escape_is_decoded_as_a_whole() {
         let text = [b"; ".repeat(scanner.exact.reach()), text, b" ; ".repeat(scanner.exact.reach())].concat();
         let run = text.iter().position(u8::is_ascii_alphanumeric).unwrap();
         let end = text.iter().rposition(u8::is_ascii_alphanumeric).unwrap();
-        for at in (run..run + 9).chain(end - 9..end) {
+        for at in (run..run + 9).chain(run + 20..run + 29).chain(end - 9..end) {
             let text = with_escape(&text, at);
             compared += 1;
             assert_found(&scanner, &text, &at.to_string());
         }
     }
-    assert_eq!(compared, 4 * 18);
+    assert_eq!(compared, 4 * 27);
 }
 
 /// What is left out between two runs does not make one of them.
