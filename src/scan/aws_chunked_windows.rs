@@ -168,18 +168,38 @@ mod tests {
         }
 
         #[test]
-        fn what_was_looked_at_does_not_wait_for_the_end(chunk in 1_usize..300, piece in 1_usize..300) {
+        fn what_was_looked_at_leaves_but_for_what_is_held(chunk in 1_usize..6000, piece in 1_usize..6000) {
             let actions = Arc::new(Actions::new(&Dlp::default()));
             let scanner = Scanner::new(&[SECRET.to_owned()], Arc::new(Rules::none()), actions);
-            let mut framed = AwsChunkedWindows { window: 500, held: 200, ..AwsChunkedWindows::new(&scanner) };
-            let (body, mut left) = (frame(&" ".repeat(5000), chunk, "x-a:b"), 0);
+            let (window, held) = (500, 200);
+            let mut framed = AwsChunkedWindows { window, held, ..AwsChunkedWindows::new(&scanner) };
+            // No letter of the payload is in the framing.
+            let (body, mut left, mut offers) = (frame(&"z".repeat(5000), chunk, "x-a:b"), Vec::new(), 0);
+            let payload = |body: &[u8]| memchr::memchr_iter(b'z', body).count();
+            let mut came = 0;
             for piece in body.chunks(piece) {
                 framed.push(piece).unwrap();
+                came += payload(piece);
                 if let Some((window, _)) = framed.offer(false).unwrap() {
-                    left += framed.accept(window, false).len();
+                    offers += 1;
+                    left.extend_from_slice(&framed.accept(window, false));
+                    // To a group of base64.
+                    let most = came.saturating_sub(held);
+                    prop_assert!((most.saturating_sub(3)..=most).contains(&payload(&left)), "{} of {most}", payload(&left));
                 }
             }
-            prop_assert!(left * 2 > body.len(), "{left} of {}", body.len());
+            prop_assert!(left.len() * 2 > body.len(), "{} of {}", left.len(), body.len());
+            prop_assert!(offers <= body.len() / window, "{offers}");
+        }
+
+        /// The longest of its forms, of which a window holds as much.
+        #[test]
+        fn promise_09_the_longest_form_over_several_windows_does_not_leave(before in 0_usize..400, piece in 1_usize..60) {
+            let form: Vec<String> = SECRET.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            let form = form.concat();
+            let (left, found) = run(&frame(&format!("{}{form}", " ".repeat(before)), 40, "x-a:b"), piece);
+            prop_assert!(found);
+            prop_assert!(memchr::memmem::find(&left, b"u0070\\u006c\\u0065").is_none(), "its end has left");
         }
     }
 
@@ -189,5 +209,8 @@ mod tests {
         let body = frame("hello", 5, "x-a:b");
         let body = String::from_utf8(body).unwrap().replace("signature=00", &format!("signature={SECRET}"));
         assert!(run(body.as_bytes(), 7).1);
+        // In a last line without an end.
+        let body = frame("hello", 5, &format!("x-a:{SECRET}"));
+        assert!(run(body.trim_ascii_end(), 7).1);
     }
 }

@@ -2,14 +2,13 @@
 
 use std::borrow::Cow;
 
-use super::action::{Action, KNOWN_SECRET};
 use super::budget::Budget;
 use super::carrier::Carrier;
 use super::decode::decode;
 use super::encoding::{AWS_CHUNKED, DecodeError, Encoding, compressed};
 use super::finding::Finding;
 use super::grpc::{GrpcMessages, web_text};
-use super::joined_values::{JoinedValues, MAX_TOGETHER, values};
+use super::joined_values::JoinedValues;
 use super::multipart::{boundary, parts};
 use super::scanner::{Look, Scanner};
 use super::signed_form::signer;
@@ -190,12 +189,12 @@ impl BodyFormat {
         match &self.form {
             Form::Text | Form::Grpc(_) => Ok(None),
             Form::GrpcText(encoding) => scanner.scan_web_text(body, encoding.as_deref(), budget),
-            Form::Json => {
+            Form::Json | Form::Lines(_) => {
                 // As Windows' shells write it.
                 let narrow = if wide::begins(body) { wide::narrow(body) } else { None };
-                Ok(scanner.scan_json_strings(narrow.as_deref().unwrap_or(body)))
+                let text = narrow.as_deref().unwrap_or(body);
+                Ok(JoinedValues::default().join_lines(scanner, text, budget)?)
             }
-            Form::Lines(_) => Ok(JoinedValues::default().join_lines(scanner, body, budget)?),
             Form::Pairs => scanner.scan_form(body, budget),
             Form::Parts(boundary) => {
                 let parts = parts(boundary, body, budget)?;
@@ -276,28 +275,6 @@ impl Scanner {
         }
         messages.end()?;
         Ok(self.scan_known(&joined, budget)?)
-    }
-
-    /// Searches for known secrets that are split over consecutive JSON strings.
-    fn scan_json_strings(&self, json: &[u8]) -> Option<Finding> {
-        let longest = self.exact.longest_form();
-        if longest == 0 || self.action(KNOWN_SECRET) < Action::Mask {
-            return None;
-        }
-        // Short strings are searched together; of a long string, only its ends can be part of a split secret.
-        let mut together = Vec::new();
-        for (_, value) in values(json) {
-            let is_long = value.len() > longest;
-            together.extend_from_slice(&value[..value.len().min(longest)]);
-            if is_long || together.len() >= MAX_TOGETHER {
-                if self.exact.matches(&together) {
-                    return Some(Finding::known_secret());
-                }
-                let end = if is_long { value } else { &together };
-                together = end[end.len().saturating_sub(longest)..].to_vec();
-            }
-        }
-        self.exact.matches(&together).then(Finding::known_secret)
     }
 
     /// Scans one message, which may be compressed; returns its decoded content.

@@ -1,10 +1,9 @@
 //! Finds the texts that are encoded in a text: escape sequences, UTF-16, runs of base64 or hexadecimal digits, and compressed
 //! data that is not declared.
 
-use data_encoding::{BASE64_NOPAD, BASE64URL_NOPAD, Encoding, HEXLOWER_PERMISSIVE};
-
 use super::budget::{Budget, Exhausted};
 use super::decode::{Decoded, decode_leniently};
+use super::digits::decoded;
 use super::encoding::compressed;
 use super::escapes::unescape;
 use super::finding::Finding;
@@ -16,8 +15,6 @@ use super::wide;
 pub(super) const MAX_DEPTH: usize = 6;
 /// Maximum number of nested escapes: JSON in forms in JSON needs two for each.
 pub(super) const MAX_ESCAPES: usize = 24;
-/// How much of a run is decoded to decide whether the rest is worth it: a multiple of four.
-const BEGINNING: usize = 24;
 
 /// How a text stands in another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,26 +62,13 @@ pub(super) fn inner(
     {
         return Ok(Some(finding));
     }
-    let readable = |text: &Vec<u8>| is_readable(text);
     let mut broken = false;
     for range in runs(bytes) {
         broken |= range.len() >= MIN_LINE && matches!(bytes.get(range.end), Some(b'\r' | b'\n'));
-        let run = &bytes[range];
-        // The beginning rules most runs out, so that the rest need not be decoded.
-        let begins = &run[..run.len().min(BEGINNING)];
-        if run.len().is_multiple_of(2) && begins_readable(&HEXLOWER_PERMISSIVE, begins) {
-            let text = HEXLOWER_PERMISSIVE.decode(run).ok().filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit_as(&text, Inner::Encoded, budget))? {
-                return Ok(Some(finding));
-            }
-        }
-        // Four characters are three bytes; an incomplete group at the end is dropped, as padding would be.
-        let whole = &run[..run.len() - usize::from(run.len() % 4 == 1)];
-        if begins_readable(alphabet(run), begins) {
-            let text = lenient(whole).filter(readable);
-            if let Some(finding) = text.map_or(Ok(None), |text| visit_as(&text, Inner::Encoded, budget))? {
-                return Ok(Some(finding));
-            }
+        let is_first = range.start == 0;
+        let found = decoded(&bytes[range], is_first, &mut |text| visit_as(text, Inner::Encoded, budget))?;
+        if found.is_some() {
+            return Ok(found);
         }
     }
     let unwrapped = if broken { unwrap_lines(bytes) } else { None };
@@ -94,38 +78,6 @@ pub(super) fn inner(
 /// Decodes compressed data that is not declared, as far as it can be decoded.
 fn inflate(bytes: &[u8], budget: &mut Budget) -> Result<Option<Decoded>, Exhausted> {
     compressed(bytes).map(|encoding| decode_leniently(bytes, encoding, budget)).transpose()
-}
-
-/// Whether decoded bytes are text, in bytes or in UTF-16, or compressed data.
-fn is_readable(bytes: &[u8]) -> bool {
-    is_text(bytes) || compressed(bytes).is_some() || wide::begins(bytes)
-}
-
-/// Whether decoded bytes are text. If not, the run was not encoded text. White space is text: files begin with indented lines.
-fn is_text(bytes: &[u8]) -> bool {
-    let is_of_text = |byte: &&u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
-    let mostly = |bytes: &[u8]| bytes.iter().filter(is_of_text).count() * 4 > bytes.len() * 3;
-    // The beginning rules most out.
-    mostly(&bytes[..bytes.len().min(16)]) && mostly(bytes)
-}
-
-/// Whether the beginning of a run decodes to what is readable; allocates nothing.
-fn begins_readable(encoding: &Encoding, begins: &[u8]) -> bool {
-    let mut text = [0; BEGINNING];
-    let Ok(length) = encoding.decode_len(begins.len()) else { return false };
-    encoding.decode_mut(begins, &mut text[..length]).is_ok_and(|length| is_readable(&text[..length]))
-}
-
-fn alphabet(run: &[u8]) -> &'static Encoding {
-    static PLAIN: Encoding = BASE64_NOPAD;
-    static URL: Encoding = BASE64URL_NOPAD;
-    if run.iter().any(|byte| b"-_".contains(byte)) { &URL } else { &PLAIN }
-}
-
-fn lenient(run: &[u8]) -> Option<Vec<u8>> {
-    let encoding = alphabet(run);
-    let cut = run.len() - run.len() % 4;
-    encoding.decode(run).or_else(|_| encoding.decode(&run[..cut])).ok()
 }
 
 #[cfg(test)]

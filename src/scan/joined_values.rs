@@ -16,7 +16,7 @@ const MAX_NAMES: usize = 32;
 /// Longer names are not told apart, in bytes.
 const MAX_NAME: usize = 64;
 /// Strings are joined and searched in blocks of this size, in bytes.
-pub(super) const MAX_TOGETHER: usize = 64 << 10;
+const MAX_TOGETHER: usize = 64 << 10;
 
 /// What was joined so far: the ends of all strings, and of those of each name.
 #[derive(Clone, Default)]
@@ -97,7 +97,7 @@ fn named<'a>(all: &'a mut Vec<(Vec<u8>, Vec<u8>)>, name: &[u8]) -> Option<&'a mu
 }
 
 /// The string values of JSON texts (RFC 8259, section 7), still escaped, each with the name before it.
-pub(super) fn values(json: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+fn values(json: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let (mut rest, mut name) = (json, &b""[..]);
     std::iter::from_fn(move || {
         loop {

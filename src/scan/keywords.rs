@@ -14,16 +14,17 @@ use memchr::memmem::Finder;
 const BYTES: usize = 3;
 /// How many places are tested together.
 const BLOCK: usize = 16;
-/// How many bytes are read at once, and for how many places.
-const WORD: usize = 8;
-const PLACES: usize = 4;
 /// The length of a hash, in bits: few keywords share one, and the table of them stays in the processor's nearest caches.
 const BITS: u32 = 15;
+/// The factors of the hash: of some thousand, those by which ordinary text has least places that are no keyword's.
+const FACTORS: [u16; 2] = [0x19d1, 0x8a0b];
 /// Bytes of ordinary text, the most frequent first; those that are absent are rarer.
 const FREQUENT: &[u8] = b" etaoinsrhldcumfpgwybvk0.,/1-x2_:=\"'()";
 
 /// A block, with what is read beyond it.
-type Block = [u8; BLOCK + WORD - PLACES];
+type Block = [u8; BLOCK + BYTES - 1];
+/// The hashes of the even places of a block, and of the odd ones.
+type Hashes = [[u16; BLOCK / 2]; 2];
 
 /// A keyword, and the rules that have it.
 struct Keyword {
@@ -37,7 +38,7 @@ struct Keyword {
 
 /// Three bytes of a keyword, in one of its spellings.
 struct Spelling {
-    bytes: u32,
+    bytes: [u8; BYTES],
     keyword: usize,
 }
 
@@ -68,7 +69,7 @@ impl Keywords {
             let looked_for = &keyword.text[keyword.offset..keyword.text.len().min(keyword.offset + BYTES)];
             for spelling in spelled(looked_for, keyword.cased) {
                 match spelling.first_chunk() {
-                    Some(bytes) => spellings.push(Spelling { bytes: number(*bytes), keyword: index }),
+                    Some(bytes) => spellings.push(Spelling { bytes: *bytes, keyword: index }),
                     None => short.push((Finder::new(&spelling).into_owned(), index)),
                 }
             }
@@ -108,7 +109,7 @@ impl Keywords {
 
     /// The keywords whose three bytes are here.
     fn at<'a>(&'a self, bytes: &'a [u8], at: usize) -> impl Iterator<Item = (Range<usize>, &'a [usize])> {
-        let here = bytes[at..].first_chunk().map_or(0, |bytes| number(*bytes));
+        let here = bytes[at..].first_chunk().copied().unwrap_or_default();
         let value = hash(here);
         let spellings = &self.spellings[usize::from(self.first[value])..usize::from(self.first[value + 1])];
         spellings.iter().filter(move |spelling| spelling.bytes == here).filter_map(move |spelling| {
@@ -123,21 +124,15 @@ impl Keywords {
 
     /// Whether the three bytes at some place of a block may be a keyword's.
     #[inline]
-    fn any(&self, block: &Block) -> bool {
-        let mut any = 0;
-        for start in (0..BLOCK).step_by(PLACES) {
-            let word = word(block, start);
-            for place in 0..PLACES {
-                any |= self.may_be[hash(place_of(word, place))];
-            }
-        }
-        any != 0
+    fn any(&self, [even, odd]: &Hashes) -> bool {
+        let any = |hashes: &[u16; BLOCK / 2]| hashes.iter().fold(0, |any, &hash| any | self.may_be[usize::from(hash)]);
+        any(even) | any(odd) != 0
     }
 
     /// At which places of a block they may be, as bits.
-    fn which(&self, block: &Block) -> u32 {
-        let at = |place: usize| self.may_be[hash(place_of(word(block, place / PLACES * PLACES), place % PLACES))];
-        (0..BLOCK).fold(0, |all, place| all | u32::from(at(place)) << place)
+    fn which(&self, [even, odd]: &Hashes) -> u32 {
+        let at = |place: usize| if place.is_multiple_of(2) { even[place / 2] } else { odd[place / 2] };
+        (0..BLOCK).fold(0, |all, place| all | u32::from(self.may_be[usize::from(at(place))]) << place)
     }
 
     /// The places whose three bytes may be a keyword's, in their order.
@@ -149,13 +144,14 @@ impl Keywords {
                 base = next;
                 if let Some(block) = bytes[next..].first_chunk() {
                     next += BLOCK;
-                    if self.any(block) {
-                        left = self.which(block);
+                    let hashes = hashes(block);
+                    if self.any(&hashes) {
+                        left = self.which(&hashes);
                     }
                 } else {
                     let bytes = bytes[next..].first_chunk()?;
                     next += 1;
-                    left = u32::from(self.may_be[hash(number(*bytes))]);
+                    left = u32::from(self.may_be[hash(*bytes)]);
                 }
             }
             let place = base + left.trailing_zeros() as usize;
@@ -165,24 +161,27 @@ impl Keywords {
     }
 }
 
-fn number([first, second, third]: [u8; BYTES]) -> u32 {
-    u32::from_le_bytes([first, second, third, 0])
+/// The hashes of all places of a block. The processor makes eight at a time, of the words at even and at odd places.
+#[inline]
+fn hashes(block: &Block) -> Hashes {
+    let words = |from: usize| -> [u16; BLOCK / 2] {
+        let words = block[from..from + BLOCK].as_chunks().0;
+        std::array::from_fn(|index| u16::from_le_bytes(words[index]))
+    };
+    let (even, odd, next) = (words(0), words(1), words(2));
+    let of = |first: [u16; BLOCK / 2], second: [u16; BLOCK / 2]| std::array::from_fn(|at| mixed(first[at], second[at]));
+    [of(even, odd), of(odd, next)]
 }
 
-/// Bytes that are read for four places of a block.
-fn word(block: &Block, start: usize) -> u64 {
-    block[start..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+/// The hash of three bytes.
+fn hash([first, second, third]: [u8; BYTES]) -> usize {
+    mixed(u16::from_le_bytes([first, second]), u16::from_le_bytes([second, third])).into()
 }
 
-/// The bytes at one of the four places, with more above them.
-#[expect(clippy::cast_possible_truncation, reason = "three bytes count")]
-fn place_of(word: u64, place: usize) -> u32 {
-    (word >> (8 * place)) as u32
-}
-
-/// The hash of three bytes; a fourth one above them does not count.
-fn hash(bytes: u32) -> usize {
-    ((bytes << 8).wrapping_mul(0x9E37_79B1) >> (u32::BITS - BITS)) as usize
+/// The hash of three bytes: of the first two, and of the last two.
+#[inline]
+fn mixed(first: u16, second: u16) -> u16 {
+    first.wrapping_mul(FACTORS[0]).wrapping_add(second.wrapping_mul(FACTORS[1])) >> (u16::BITS - BITS)
 }
 
 /// Where the three bytes of a word begin that ordinary text has least.

@@ -232,4 +232,21 @@ mod tests {
             assert_eq!(found.count(), fits, "{length}");
         }
     }
+
+    /// Words of the list without end have a hash to be made at each of them.
+    #[test]
+    fn promise_15_each_word_that_a_phrase_may_begin_with_is_paid_for() {
+        let text = phrase(&Sha256::digest(b"x")).replace("zoo", "zone");
+        let row = [&text[..]; 4].join(" ").replacen(' ', " zoo ", 1);
+        let rows = (row.split(' ').count() - SHORTEST + 1) as u64;
+        let cost = |budget: u64| phrases(row.as_bytes(), &mut Budget::new(budget, 0)).map(|found| found.len());
+        // Words that are of a phrase begin no other one.
+        let phrases = cost(u64::MAX).unwrap() as u64;
+        assert!(phrases > 0 && phrases < 4);
+        let least = (1..=rows).find(|rows| cost(rows * ROW_COST as u64).is_ok()).unwrap();
+        assert!(
+            least >= rows - phrases * 24 && cost(least * ROW_COST as u64 - 1) == Err(Exhausted),
+            "{least} of {rows}"
+        );
+    }
 }

@@ -12,6 +12,7 @@ mod body_format;
 mod budget;
 mod carrier;
 mod decode;
+mod digits;
 mod encoding;
 mod escapes;
 mod exact;

@@ -9,12 +9,15 @@ use super::{Action, Actions, Dlp, KNOWN_SECRET, Rules, Scanner};
 const TEXTS: u64 = 6000;
 
 /// Of letters, words, lines, escapes, and what URLs and JSON escape.
-const SECRETS: [&str; 5] = [
+const SECRETS: [&str; 6] = [
     "Zt8-Qk2_Wm5Yx7Rv",
     "correct horse battery",
     "a\"b\\c/d%41e\nf+g&h",
     "first line of it\nand a second\n",
     "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+/9",
+    // Long, and nowhere a run of digits that would be kept as a whole.
+    "one two; three four, five six: seven eight. nine ten (eleven twelve) thirteen fourteen! fifteen sixteen? seventeen \
+     eighteen. nineteen twenty; and so on, until it is long. It goes on like that for a while, as keys in words do: a b c d",
 ];
 
 /// A generator of numbers (xorshift64).
@@ -151,11 +154,88 @@ fn promise_09_nothing_is_missed_that_is_searched_near_escapes_only() {
     assert!(found > TEXTS / 4 && found < TEXTS * 3 / 4 && deeper > TEXTS / 10, "{found} {deeper}");
 }
 
+/// What `finds_known` says of a text that is searched as a whole, and near its escapes only.
+fn assert_found(scanner: &Scanner, text: &[u8], what: &str) {
+    let reach = scanner.exact.reach();
+    assert!(scanner.finds_known(text, None), "{what}: not as a whole: {:?}", String::from_utf8_lossy(text));
+    assert!(scanner.finds_known(text, Some(reach)), "{what}: not near escapes: {:?}", String::from_utf8_lossy(text));
+}
+
+fn scanner_of(secrets: &[&str]) -> Scanner {
+    let secrets: Vec<String> = secrets.iter().map(|&secret| secret.to_owned()).collect();
+    Scanner::new(&secrets, Arc::new(Rules::none()), Arc::new(Actions::new(&Dlp::default())))
+}
+
+/// A text with a `%` escape for one of its bytes.
+fn with_escape(text: &[u8], at: usize) -> Vec<u8> {
+    [&text[..at], format!("%{:02x}", text[at]).as_bytes(), &text[at + 1..]].concat()
+}
+
+/// One escape, at each place of a secret, far from both ends of a text.
+#[test]
+fn promise_09_a_secret_is_found_however_far_its_ends_are_from_its_only_escape() {
+    // One that has escapes itself does not stand in a text with others.
+    for secret in SECRETS.into_iter().filter(|secret| !secret.contains(['%', '\\'])) {
+        // The reach is that of the longest form of this secret alone.
+        let scanner = scanner_of(&[secret]);
+        let filler = "; ".repeat(2 * scanner.exact.reach());
+        for written in [secret.to_owned(), secret.replace(' ', "+"), secret.chars().rev().collect()] {
+            for at in 0..written.len() {
+                let text = [filler.as_bytes(), &with_escape(written.as_bytes(), at), filler.as_bytes()].concat();
+                assert_found(&scanner, &text, &format!("{written} {at}"));
+            }
+        }
+    }
+}
+
+/// An escape in a run that is to be decoded from its beginning, far from the secret in it.
+#[test]
+fn promise_09_a_run_with_an_escape_is_decoded_as_a_whole() {
+    let scanner = scanner_of(&SECRETS[..1]);
+    let filler = "some words of a text, ".repeat(scanner.exact.reach() / 4);
+    let hidden = data_encoding::HEXLOWER.encode(SECRETS[0].as_bytes());
+    let run = data_encoding::BASE64.encode(format!("{filler}{hidden}{filler}").as_bytes());
+    let lines = |end: &str| {
+        let lines: Vec<&str> = run.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        lines.join(end)
+    };
+    let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let mut compared = 0;
+    for text in [run.clone().into_bytes(), lines("\n").into_bytes(), lines("\r\n").into_bytes(), wide(&run)] {
+        let text = [b"; ".repeat(scanner.exact.reach()), text, b" ; ".repeat(scanner.exact.reach())].concat();
+        let run = text.iter().position(u8::is_ascii_alphanumeric).unwrap();
+        let end = text.iter().rposition(u8::is_ascii_alphanumeric).unwrap();
+        for at in (run..run + 9).chain(run + 20..run + 29).chain(end - 9..end) {
+            let text = with_escape(&text, at);
+            compared += 1;
+            assert_found(&scanner, &text, &at.to_string());
+        }
+    }
+    assert_eq!(compared, 4 * 27);
+}
+
+/// What is left out between two runs does not make one of them.
+#[test]
+fn promise_09_runs_of_two_pieces_stay_two() {
+    let scanner = scanner_of(&SECRETS[..1]);
+    let reach = scanner.exact.reach();
+    let hidden = data_encoding::HEXLOWER.encode(SECRETS[0].as_bytes());
+    let run =
+        data_encoding::BASE64.encode(format!("{}{hidden}", "some words of a text, ".repeat(reach / 8)).as_bytes());
+    // Far from the beginning of its run, and so that what follows is in no group by itself.
+    let at = (reach + 60).next_multiple_of(4);
+    for more in 0..4 {
+        let other = [b"%41", "x".repeat(2 * reach + more).as_bytes(), &b";".repeat(4 * reach)].concat();
+        let text = [&other[..], &with_escape(run.as_bytes(), at)].concat();
+        assert!(!scanner.exact.matches(&text));
+        assert_found(&scanner, &text, &more.to_string());
+    }
+}
+
 /// Of compressed data, a part says nothing: an escape that is far from its beginning counts, too.
 #[test]
 fn promise_09_compressed_data_with_escapes_stays_whole() {
-    let (rules, actions) = (Arc::new(Rules::none()), Arc::new(Actions::new(&Dlp::default())));
-    let scanner = Scanner::new(&[SECRETS[0].to_owned()], rules, actions);
+    let scanner = scanner_of(&SECRETS[..1]);
     let reach = scanner.exact.reach();
     let mut compared = 0;
     for seed in 1..3000_u64 {
@@ -169,8 +249,10 @@ fn promise_09_compressed_data_with_escapes_stays_whole() {
         if packed.iter().any(|byte| b"\0\\%".contains(byte)) || at + 60 > packed.len() {
             continue;
         }
-        let text = [&packed[..at], format!("%{:02x}", packed[at]).as_bytes(), &packed[at + 1..]].concat();
-        assert!(scanner.finds_known(&text, None) && scanner.finds_known(&text, Some(reach)), "{seed}");
+        // In the middle, and so that it is no compressed data before its escapes are removed.
+        for at in [at, 0] {
+            assert_found(&scanner, &with_escape(&packed, at), &format!("{seed} {at}"));
+        }
         compared += 1;
     }
     assert!(compared > 3, "{compared}");

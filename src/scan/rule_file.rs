@@ -44,6 +44,9 @@ pub(super) struct Entry {
     /// Our extension: people choose the value, so that a variable or a plain example is none.
     #[serde(default)]
     pub(super) password: bool,
+    /// Our extension: an expression for what each match has where its keyword is. A keyword that is frequent in ordinary text is
+    /// ruled out by it, so that the rule need not search around it.
+    pub(super) beginning: Option<String>,
     /// Our extension: what finds the tokens of the rule instead of an expression.
     pub(super) finder: Option<RuleFinder>,
     /// Our extension: `off` for a rule that applies only where the user's actions name it.

@@ -44,6 +44,8 @@ struct Rule {
     source: String,
     /// Compiled when one of its keywords is found for the first time: most rules never are.
     regex: OnceLock<Option<Regex>>,
+    /// What is at the keyword of each match.
+    beginning: Option<Regex>,
     entropy: f64,
     group: Option<usize>,
     checksum: Option<Checksum>,
@@ -118,6 +120,8 @@ impl Rules {
                 if precompile {
                     let _ = regex.set(Some(compile(&source).map_err(malformed)?));
                 }
+                let beginning = entry.beginning.as_ref().map(|source| compile(&format!("^(?:{source})")));
+                let beginning = beginning.transpose().map_err(malformed)?;
                 let own = entry.allowlist.iter().chain(&entry.allowlists);
                 let general = general.iter().copied();
                 let general = general.filter(|it| it.target_rules.is_empty() || it.target_rules.contains(&entry.id));
@@ -130,7 +134,7 @@ impl Rules {
                 words.extend(keywords.map(|word| (word, all.len(), file.keyword_case)));
                 let (id, entropy, group) = (entry.id, entry.entropy.unwrap_or_default(), entry.secret_group);
                 let (checksum, password, opt_in) = (entry.checksum, entry.password, entry.default.is_some());
-                all.push(Rule { id, source, regex, entropy, group, checksum, password, opt_in, allowlists });
+                all.push(Rule { id, source, regex, beginning, entropy, group, checksum, password, opt_in, allowlists });
             }
         }
         Ok(Self { all, keywords: Keywords::new(words), always, phrases: seeds })
@@ -207,6 +211,10 @@ impl Rules {
             for &rule in rules {
                 let from = place.start.saturating_sub(BEFORE);
                 if from >= searched[rule].start && place.end + TOKEN <= searched[rule].end {
+                    continue;
+                }
+                let beginning = &self.all[rule].beginning;
+                if beginning.as_ref().is_some_and(|beginning| !beginning.is_match(&bytes[place.start..])) {
                     continue;
                 }
                 let to = bytes.len().min(place.end + AFTER);
@@ -351,6 +359,29 @@ mod tests {
 
     fn find(rules: &Rules, text: &str) -> Option<String> {
         rules.find(text.as_bytes(), &mut Budget::unbounded(), &mut |_, rule, _| Some(rule.to_owned())).unwrap()
+    }
+
+    #[test]
+    fn promise_09_what_rules_out_a_frequent_keyword_rules_out_no_token() {
+        let rules = Rules::parse(&[PROVIDERS]).unwrap();
+        let hex = "0123456789abcdef".repeat(4);
+        // Assembled here, so that scanners of repositories do not report them.
+        let tokens = [
+            ("airtable-token", ["pat", "aB3dE6gH9jK2mN", ".", &hex].concat()),
+            ("url-password", ["https", "://", "a-user", ":", "Tr0ub4dor-x9!", "@api.example.com/"].concat()),
+            ("url-password", ["redis", "://", ":", "Tr0ub4dor-x9!", "@cache.example.com/"].concat()),
+            ("resend-key", ["re_", "aB3dE6gH", "_", "9jK2mNpQ4rS7tU1vW5xY8zA0"].concat()),
+        ];
+        for (rule, token) in &tokens {
+            for around in ["", "path pattern re_try https://example.com/a (re_use) ", "://:::// re_re_re_ patpat "] {
+                let text = format!("{around}{token} {around}");
+                assert_eq!(find(&rules, &text).as_deref(), Some(*rule), "{text}");
+            }
+        }
+        // All that have such an expression.
+        let begun = rules.all.iter().filter(|rule| rule.beginning.is_some()).map(|rule| rule.id.as_str());
+        let tested: Vec<&str> = tokens.iter().map(|(rule, _)| *rule).collect();
+        assert!(begun.count() == 3 && rules.all.iter().all(|it| it.beginning.is_none() || tested.contains(&&*it.id)));
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use std::ops::Range;
 
 /// Shorter runs are words, in characters.
-const MIN_RUN: usize = 24;
-/// The distance between the bytes that are tested first.
-const STEP: usize = 8;
+pub(super) const MIN_RUN: usize = 24;
+/// The bytes that are tested together, and the distance between such blocks: a run has a whole one.
+const BLOCK: usize = 8;
+const DISTANCE: usize = 16;
+/// How many bytes have as many blocks as an integer has bits.
+const CHUNK: usize = 8 * DISTANCE;
 /// Shorter lines are not wrapped base64, in characters.
 pub(super) const MIN_LINE: usize = 32;
 
@@ -22,27 +25,60 @@ pub(super) const OF_RUN: [bool; 256] = {
     table
 };
 
-/// The runs that are long enough. Only every [`STEP`]-th byte is tested at first: a run contains enough consecutive
-/// ones, and most text does not.
+/// The runs that are long enough. Only every other block is tested at first: most text has no block of digits alone.
 pub(super) fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let (mut at, mut streak) = (STEP - 1, 0);
+    // The next chunk, the blocks of digits that are left of the one before, and the end of the last run.
+    let (mut next, mut left, mut end) = (0, 0, 0);
     std::iter::from_fn(move || {
-        while at < bytes.len() {
-            streak = if OF_RUN[usize::from(bytes[at])] { streak + 1 } else { 0 };
-            if streak < MIN_RUN / STEP {
-                at += STEP;
+        loop {
+            while left == 0 {
+                left = blocks_of_digits(bytes.get(next..).filter(|rest| !rest.is_empty())?);
+                next += CHUNK;
+            }
+            let at = next - CHUNK + left.trailing_zeros() as usize * DISTANCE;
+            left &= left - 1;
+            if at < end {
                 continue;
             }
             let is_out = |byte: &u8| !OF_RUN[usize::from(*byte)];
             let from = bytes[..at].iter().rposition(is_out).map_or(0, |before| before + 1);
-            let to = bytes[at..].iter().position(is_out).map_or(bytes.len(), |behind| at + behind);
-            (at, streak) = (to + STEP, 0);
-            if to - from >= MIN_RUN {
-                return Some(from..to);
+            end = bytes[at..].iter().position(is_out).map_or(bytes.len(), |behind| at + behind);
+            if end - from >= MIN_RUN {
+                return Some(from..end);
             }
         }
-        None
     })
+}
+
+/// Which blocks at the beginning of a text consist of digits, as bits. There is no branch and no table in it, so that the
+/// processor tests many bytes at a time.
+fn blocks_of_digits(text: &[u8]) -> u8 {
+    let padded;
+    let chunk: &[u8; CHUNK] = if let Some(chunk) = text.first_chunk() {
+        chunk
+    } else {
+        let mut chunk = [0; CHUNK];
+        chunk[..text.len()].copy_from_slice(text);
+        padded = chunk;
+        &padded
+    };
+    let mut tested = [0; CHUNK / DISTANCE * BLOCK];
+    for (block, from) in tested.as_chunks_mut::<BLOCK>().0.iter_mut().zip(chunk.as_chunks::<DISTANCE>().0) {
+        block.copy_from_slice(&from[..BLOCK]);
+    }
+    let digits = tested.map(|byte| if is_digit(byte) { u8::MAX } else { 0 });
+    let blocks = digits.as_chunks::<BLOCK>().0.iter().enumerate();
+    blocks.fold(0, |all, (index, block)| all | u8::from(u64::from_ne_bytes(*block) == u64::MAX) << index)
+}
+
+/// The same as [`OF_RUN`].
+#[expect(clippy::needless_bitwise_bool, reason = "a branch would keep the processor from testing many bytes at a time")]
+#[inline]
+fn is_digit(byte: u8) -> bool {
+    let letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+    // The slash is in front of the numbers.
+    let number = byte.wrapping_sub(b'/') < 11;
+    letter | number | (byte == b'+') | (byte == b'-') | (byte == b'_')
 }
 
 /// Joins base64 that is wrapped into lines, as base64(1) and mail do it (RFC 2045, section 6.8); `None` if there is
@@ -87,6 +123,25 @@ pub(super) fn wrapped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn runs_are_found_at_every_place_and_of_every_length() {
+        assert!((0..=255).all(|byte| is_digit(byte) == OF_RUN[usize::from(byte)]));
+        for length in [1, BLOCK, MIN_RUN - 1, MIN_RUN, MIN_RUN + 1, 2 * CHUNK + 3] {
+            for before in 0..2 * CHUNK {
+                for behind in [0, 1, CHUNK] {
+                    let text = [vec![b' '; before], vec![b'x'; length], vec![b' '; behind]].concat();
+                    let found: Vec<_> = runs(&text).collect();
+                    let expected: Vec<_> = (length >= MIN_RUN).then_some(before..before + length).into_iter().collect();
+                    assert_eq!(found, expected, "{before} {length} {behind}");
+                    let twice: Vec<_> = runs(&[&text[..], b".", &text].concat()).collect();
+                    let other = text.len() + 1 + before;
+                    let both = [expected.clone(), expected.iter().map(|_| other..other + length).collect()].concat();
+                    assert_eq!(twice, both, "{before} {length} {behind}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn lines_are_found_again() {

@@ -83,5 +83,24 @@ mod tests {
         ] {
             assert!(!passes(bucket, &body), "{body}");
         }
+        // What has not the form of an id is none, whatever it would let through.
+        for id in [
+            id.to_lowercase(),
+            id.replace('A', "-"),
+            format!("{}/", &id[1..]),
+            id[1..].to_owned(),
+            format!("\r\n{id}"),
+            String::new(),
+        ] {
+            assert_eq!(super::signer("b", form(&[("AWSAccessKeyId", &id)]).as_bytes()), None, "{id}");
+        }
+        assert_eq!(super::signer("b", older.as_bytes()), Some(id.as_bytes()));
+        // A boundary begins a line; and a scope is short.
+        let field = format!("--b\r\nContent-Disposition: form-data; name=\"AWSAccessKeyId\"\r\n\r\n{id}");
+        let scope = |length: usize| form(&[("x-amz-credential", &format!("{id}/{}", "s3/".repeat(length / 3)))]);
+        let body = form(&[("note", &format!("a text{field}"))]);
+        assert_eq!(super::signer("b", body.as_bytes()), None, "{body}");
+        assert_eq!(super::signer("b", scope(90).as_bytes()), Some(id.as_bytes()));
+        assert_eq!(super::signer("b", scope(120).as_bytes()), None);
     }
 }

@@ -7,6 +7,7 @@
 mod attempt;
 mod bypass;
 mod changes;
+mod compressed;
 mod corpus;
 mod cred_proxy;
 mod credential_aws;

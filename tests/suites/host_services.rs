@@ -102,6 +102,47 @@ impl Agent<'_> {
     }
 }
 
+impl Agent<'_> {
+    /// What curl says of a body that it sends past the proxy.
+    fn curl(&self, url: &str, body: &[u8], headers: &[&str]) -> String {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(body).unwrap();
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--max-time", "60", url, "--data-binary"]);
+        curl.arg(format!("@{}", file.path().display())).args(headers.iter().flat_map(|header| ["-H", header]));
+        curl.arg("--unix-socket").arg(self.inside("/run/bottler-services/egress/tcp-0"));
+        let output = curl.output().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(bytes).unwrap();
+    gzip.finish().unwrap()
+}
+
+/// What a client that knows no proxy sends is read as the proxy reads it.
+fn assert_direct_bodies_are_read(agent: &Agent<'_>, named: &str) {
+    for (name, body, headers) in [
+        ("gzip", gzip(token().as_bytes()), &[][..]),
+        ("content encoding", gzip(token().as_bytes()), &["Content-Encoding: gzip"][..]),
+        ("chunks", token().into_bytes(), &["Transfer-Encoding: chunked"][..]),
+        ("both", gzip(token().as_bytes()), &["Content-Encoding: gzip", "Transfer-Encoding: chunked"][..]),
+    ] {
+        let said = agent.curl(&format!("http://{named}/"), &body, headers);
+        assert!(said.contains("secret_found") && !said.contains(HELLO), "{name}: {said}");
+        let said = agent.curl(&format!("http://{named}/"), &gzip(b"hello"), &["Content-Encoding: gzip"]);
+        assert!(said.contains(HELLO), "{name}: {said}");
+    }
+    let halves = token();
+    let (one, two) = halves.split_at(20);
+    let chunks = format!("{:x}\r\n{one}\r\n{:x}\r\n{two}\r\n0\r\n\r\n", one.len(), two.len());
+    let head = "POST / HTTP/1.1\r\nHost: model\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let said = agent.raw("tcp-0", &format!("{head}{chunks}"));
+    assert!(said.contains("secret_found") && !said.contains(HELLO), "{said}");
+}
+
 /// The processes in containers that lead holders to egress.
 fn channels() -> Vec<Pid> {
     let all = std::fs::read_dir("/proc").unwrap();
@@ -151,6 +192,7 @@ fn promise_05_a_declared_service_of_this_machine_is_reached_by_its_name_and_noth
     for response in [agent.post(&named, "hello"), agent.direct()] {
         assert!(response.contains(HELLO), "{response}");
     }
+    assert_direct_bodies_are_read(&agent, &named);
     // Where a client knows the proxy, it is to be asked.
     let environment = std::fs::read(format!("/proc/{}/environ", world.pid("services"))).unwrap();
     let environment = String::from_utf8_lossy(&environment).into_owned();

@@ -1,7 +1,7 @@
 //! Serves what follows a `CONNECT`: TLS for the host that it named, which is intercepted, so that every request inside
 //! becomes an intent of its own. Where the policy says `tunnel`, the bytes are forwarded once the first message was
 //! checked. Many clients use `CONNECT` for plain `http://` as well; these requests are judged like those in absolute
-//! form. Port 443 accepts TLS only.
+//! form. Port 443 accepts TLS only. Requests to a service of the user's machine come from [`tcp`](super::tcp) as well.
 //!
 //! Attacks that this stops: another host behind a granted `CONNECT`, by SNI, `Host` or `:authority`; a protocol other
 //! than TLS in a tunnel.
@@ -247,6 +247,16 @@ pub(super) async fn ssh(
     }
 }
 
+/// Serves requests of a client that knows no proxy, to a service of the user's machine: each is judged as after a `CONNECT`.
+pub(super) async fn direct(
+    egress: &Arc<Egress>,
+    client: Peeked<Connection>,
+    intent: &Arc<Intent>,
+    permit: &ConnectionPermit,
+) {
+    requests(egress, client, intent, Scheme::Http, Some(permit), &Arc::default()).await;
+}
+
 async fn intercept(
     egress: &Arc<Egress>,
     client: Client,
@@ -324,6 +334,8 @@ fn intent(outer: &Intent, scheme: Scheme, request: &Request<RequestBody>) -> Res
     }
     let (host, port) = (&outer.host, outer.port);
     let (form, default) = scheme.form();
+    // A client that is connected to the service may leave its port out.
+    let default = if outer.form == Form::Tcp { port } else { default };
     if let Some(authority) = request.uri().authority() {
         let mismatch = || Reason::HostMismatch(host.clone(), short(authority.as_str()));
         let named = Host::parse(authority.host()).map_err(|_| mismatch())?;

@@ -207,6 +207,34 @@ mod tests {
         [&[0, 0, length, kind, 0, 0, 0, 0, stream][..], payload].concat()
     }
 
+    /// A connection that takes so many bytes at a time.
+    struct Narrow(Vec<u8>, usize);
+
+    impl AsyncWrite for Narrow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            let taken = bytes.len().min(self.1);
+            self.0.extend_from_slice(&bytes[..taken]);
+            Poll::Ready(Ok(taken))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            slices: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let all: Vec<u8> = slices.iter().flat_map(|slice| slice.to_vec()).collect();
+            self.poll_write(context, &all)
+        }
+    }
+
     /// What is passed on of frames that are written in pieces of this size.
     async fn passed(frames: &[Vec<u8>], size: usize) -> Vec<u8> {
         let mut client = Http1Required::new(Vec::new());
@@ -234,14 +262,44 @@ mod tests {
         // Data that looks like such an end.
         let data = frame(0, 3, &end(9, 1));
         let head = frame(HEADERS, 3, b"\x88");
-        let frames =
-            [settings, end(1, 1), head, data, end(3, 1), end(5, 2), end(7, 1), frame(RST_STREAM, 9, &[1, 0, 0, 1])];
+        // One more byte of a window, and a response with the bit set that does not count (RFC 9113, section 4.1).
+        let (window, mut reserved) = (frame(8, 11, &[0, 0, 0, 1]), frame(HEADERS, 13, b"\x88"));
+        reserved[5] |= 0x80;
+        let frames = [
+            settings.clone(),
+            end(1, 1),
+            head.clone(),
+            data.clone(),
+            window.clone(),
+            reserved,
+            end(3, 1),
+            end(5, 2),
+            end(7, 1),
+            frame(RST_STREAM, 9, &[1, 0, 0, 1]),
+            window.clone(),
+            end(13, 1),
+        ];
         let mut expected = frames.clone();
         expected[1] = end(1, HTTP_1_1_REQUIRED);
-        expected[6] = end(7, HTTP_1_1_REQUIRED);
+        expected[8] = end(7, HTTP_1_1_REQUIRED);
         for size in 1..60 {
             assert_eq!(passed(&frames, size).await, expected.concat(), "{size}");
             assert_eq!(passed_vectored(&frames, size).await, expected.concat(), "{size}");
+            let (mut plain, mut vectored) = [(); 2].map(|()| Http1Required::new(Narrow(Vec::new(), size))).into();
+            plain.write_all(&frames.concat()).await.unwrap();
+            // First those of which none is changed.
+            let rest = [end(1, 1), end(3, 1)];
+            for frames in [&[settings.clone(), head.clone(), data.clone(), window.clone()][..], &rest] {
+                let mut slices: Vec<IoSlice<'_>> = frames.iter().map(|frame| IoSlice::new(frame)).collect();
+                let mut slices = &mut slices[..];
+                while !slices.is_empty() {
+                    let written = vectored.write_vectored(slices).await.unwrap();
+                    IoSlice::advance_slices(&mut slices, written);
+                }
+            }
+            let changed = [&settings, &head, &data, &window, &end(1, HTTP_1_1_REQUIRED), &end(3, 1)];
+            assert_eq!(plain.inner.0, expected.concat(), "{size}");
+            assert_eq!(vectored.inner.0, changed.map(Vec::as_slice).concat(), "{size}");
         }
         // What is not HTTP/2 stays as it is.
         let other = [b"HTTP/1.1 200\r\n\r\n".to_vec(), end(1, 1)];

@@ -25,6 +25,11 @@ impl<S: AsyncRead + Unpin> Peeked<S> {
         Ok(Self { first: first.into(), inner })
     }
 
+    /// A connection of which these bytes were read.
+    pub(super) fn with(first: Bytes, inner: S) -> Self {
+        Self { first, inner }
+    }
+
     /// The first bytes that are still to be read, and the connection.
     pub(super) fn into_parts(self) -> (Bytes, S) {
         (self.first, self.inner)

@@ -53,8 +53,8 @@ pub(super) fn destination(listener: Listener, index: usize, egress: Arc<Egress>,
     listener.serve(permits, move |connection, permit| {
         let egress = egress.clone();
         async move {
-            let _permit = ConnectionPermit::new(&egress, Some(permit));
-            tcp::serve(connection, index, &egress).await;
+            let permit = ConnectionPermit::new(&egress, Some(permit));
+            tcp::serve(connection, index, &egress, &permit).await;
         }
     });
 }

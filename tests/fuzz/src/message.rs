@@ -27,9 +27,15 @@ pub enum Outer {
     Json,
     Units,
     Percent,
+    /// As a form has it: with pluses for spaces.
+    Form,
     Base64,
     Base64Url,
     Hex,
+    /// UTF-16.
+    Wide {
+        big: bool,
+    },
     Gzip,
 }
 
@@ -72,7 +78,18 @@ impl<'a> Arbitrary<'a> for Form {
 
 impl<'a> Arbitrary<'a> for Outer {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        let all = [Self::Json, Self::Units, Self::Percent, Self::Base64, Self::Base64Url, Self::Hex, Self::Gzip];
+        let all = [
+            Self::Json,
+            Self::Units,
+            Self::Percent,
+            Self::Form,
+            Self::Base64,
+            Self::Base64Url,
+            Self::Hex,
+            Self::Wide { big: false },
+            Self::Wide { big: true },
+            Self::Gzip,
+        ];
         u.choose(&all).copied()
     }
 }
@@ -131,24 +148,39 @@ impl Message {
     /// The bytes with this secret, as the form and what is around it write them.
     pub fn bytes(&self, secret: &str) -> Vec<u8> {
         let mut bytes = self.form.write(secret);
+        let mut wide = matches!(self.form, Form::Utf16 { .. });
         for outer in &self.outer {
-            // Apart from what is beside it, as the receiver's parser needs it.
+            // Apart from what is beside it, as the receiver's parser needs it; nothing else is beside wide text.
             let apart = [self.before.as_bytes(), b" ", &bytes, b" ", self.behind.as_bytes()].concat();
-            bytes = outer.write(if self.form == (Form::Utf16 { big: true }) { &bytes } else { &apart });
+            bytes = outer.write(if wide { &bytes } else { &apart });
+            wide = matches!(outer, Outer::Wide { .. });
         }
         [self.before.as_bytes(), b" ", &bytes, b" ", self.behind.as_bytes()].concat()
     }
 
     /// Whether all of it is text, for carriers that are.
     pub fn is_text(&self) -> bool {
-        !matches!(self.form, Form::Utf16 { .. }) && !self.outer.contains(&Outer::Gzip)
+        let is_wide = match self.outer.last() {
+            None => matches!(self.form, Form::Utf16 { .. }),
+            Some(outer) => matches!(outer, Outer::Wide { .. }),
+        };
+        !is_wide && !self.outer.contains(&Outer::Gzip)
     }
 
     /// Whether it is looked through: binary data is not found in encodings of text, nor in the middle of others.
     pub fn is_looked_through(&self) -> bool {
-        let gzip = self.outer.iter().rposition(|outer| *outer == Outer::Gzip);
-        let wide = matches!(self.form, Form::Utf16 { .. });
-        gzip.is_none() && (!wide || self.outer.is_empty())
+        let is_wide = |outer: &Outer| matches!(outer, Outer::Wide { .. });
+        // Wide text is found as bytes, and in encodings that begin with it.
+        let opens = |outer: Option<&Outer>| {
+            matches!(outer, None | Some(Outer::Base64 | Outer::Base64Url | Outer::Hex | Outer::Percent))
+        };
+        let first = !matches!(self.form, Form::Utf16 { .. }) || opens(self.outer.first());
+        let others = self.outer.iter().enumerate().filter(|(_, outer)| is_wide(outer));
+        !self.outer.contains(&Outer::Gzip)
+            && first
+            && others.clone().all(|(at, _)| opens(self.outer.get(at + 1)))
+            // Only Latin letters are read in it.
+            && (others.count() == 0 || self.secret.is_ascii())
     }
 }
 
@@ -190,6 +222,10 @@ impl Outer {
             Self::Json => json(&text()),
             Self::Units => units(&text(), false),
             Self::Percent => percent(bytes, false, true),
+            Self::Form => String::from_utf8_lossy(&percent(bytes, false, true)).replace("%20", "+").into_bytes(),
+            Self::Wide { big } => {
+                text().encode_utf16().flat_map(if big { u16::to_be_bytes } else { u16::to_le_bytes }).collect()
+            }
             Self::Base64 => BASE64.encode(bytes).into_bytes(),
             Self::Base64Url => BASE64URL_NOPAD.encode(bytes).into_bytes(),
             Self::Hex => HEXLOWER.encode(bytes).into_bytes(),

@@ -17,7 +17,7 @@ const PIECE: usize = 64 << 10;
 /// Pieces of the two runs.
 const PIECES: [usize; 2] = [4, 12];
 /// Instructions for each byte that there may be: what was measured, and a tenth.
-const BOUNDS: [(&str, f64); 2] = [("all", 101.0), ("known", 54.0)];
+const BOUNDS: [(&str, f64); 2] = [("all", 83.0), ("known", 51.0)];
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
