@@ -38,7 +38,7 @@ pub fn main() -> ExitCode {
         Some(sidecar::ctl::ROLE) if rest == ["sidecar"] => inside(false, sidecar::ctl::ask()),
         Some(host_service::ROLE) => inside(false, host_service::relay()),
         Some(git_gate::PIPE) => ended(private().and_then(|()| git_gate::pipe())),
-        Some(init::ENTER) => ended(init::enter(&rest)),
+        Some(init::ENTER) => ended_with(init::enter(&rest)),
         Some("ctl") => inside(false, init::bridge()),
         // What an agent does that does nothing: it waits to be stopped.
         Some("idle") => loop {
@@ -104,7 +104,11 @@ fn pid_1<F: Future<Output = anyhow::Result<i32>>>(role: impl FnOnce() -> F) -> E
         private()?;
         runtime(false)?.block_on(role())
     };
-    match run() {
+    ended_with(run())
+}
+
+fn ended_with(result: anyhow::Result<i32>) -> ExitCode {
+    match result {
         // Exit codes have eight bits.
         Ok(code) => ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)),
         Err(error) => ended(Err(error)),

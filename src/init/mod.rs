@@ -42,11 +42,12 @@ pub struct Config {
     pub relays: BTreeMap<SocketAddrV4, Far>,
 }
 
-/// `bottler enter COMMAND…`, run by an exec: runs a command with the agent's environment. Returns only on an error.
+/// `bottler enter COMMAND…`, run by an exec: runs a command with the agent's environment. Returns only where that
+/// cannot be started: the exit code.
 ///
 /// # Errors
-/// There is no command, or it cannot be started.
-pub fn enter(words: &[&str]) -> anyhow::Result<()> {
+/// There is no command, or init's environment cannot be read.
+pub fn enter(words: &[&str]) -> anyhow::Result<i32> {
     use std::os::unix::process::CommandExt;
     let (program, arguments) = words.split_first().context("there is no command")?;
     // Before the release there is no environment.
@@ -55,12 +56,8 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
         serde_json::from_slice(&stored).context("read the environment that init stored")?;
     let error = std::process::Command::new(program).args(arguments).envs(env).exec();
     eprintln!("bottler: start {program:?}: {error}");
-    std::process::exit(code_of_failed_start(&error))
-}
-
-/// The exit code of a command that cannot be started, as shells and other engines have it (POSIX, section 2.8.2).
-fn code_of_failed_start(error: &std::io::Error) -> i32 {
-    if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 }
+    // As shells and other engines have it (POSIX, Shell Command Language, section 2.8.2).
+    Ok(if error.kind() == std::io::ErrorKind::NotFound { 127 } else { 126 })
 }
 
 /// Runs until the agent's command has ended; returns its exit code.

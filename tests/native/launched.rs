@@ -90,8 +90,10 @@ fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
 fn control_groups_of_a_killed_trial_are_removed() {
     let world = World::new(Who::User);
     let left: Vec<_> = world.groups().iter().map(|group| group.join("bottler-trial-4194305")).collect();
-    left.iter().for_each(|group| std::fs::create_dir(group).unwrap());
-    left.iter().for_each(|group| std::os::unix::fs::chown(group, Some(crate::world::USER), None).unwrap());
+    for group in &left {
+        std::fs::create_dir(group).unwrap();
+        std::os::unix::fs::chown(group, Some(crate::world::USER), None).unwrap();
+    }
     assert_eq!(world.run(&["doctor"]).code, 0);
     assert!(left.iter().all(|group| !group.exists()));
     world.wait_clean();
@@ -153,16 +155,10 @@ fn a_damaged_copy_of_the_executable_is_replaced() {
     };
     let mode =
         |mode: u32| std::fs::set_permissions(copy(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    let open = || std::fs::File::options().write(true).open(copy()).unwrap();
     let damages: [(&str, &dyn Fn()); 4] = [
-        ("shorter", &|| std::fs::File::options().write(true).open(copy()).unwrap().set_len(100_000).unwrap()),
-        ("changed", &|| {
-            std::os::unix::fs::FileExt::write_all_at(
-                &std::fs::File::options().write(true).open(copy()).unwrap(),
-                &[0; 4096],
-                1 << 20,
-            )
-            .unwrap()
-        }),
+        ("shorter", &|| open().set_len(100_000).unwrap()),
+        ("changed", &|| std::os::unix::fs::FileExt::write_all_at(&open(), &[0; 4096], 1 << 20).unwrap()),
         ("not executable", &|| mode(0o400)),
         ("gone", &|| std::fs::remove_file(copy()).unwrap()),
     ];

@@ -139,8 +139,6 @@ pub(in crate::cli) async fn launch(
     if let Ok((_, details)) = &engine {
         let hinted = |hint: String| passed_over.map_or_else(|| hint.clone(), |why| format!("{hint}; {why}"));
         settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hinted(hint)))?;
-    }
-    if let Ok((_, details)) = &engine {
         print_message(&engine_line(&endpoint, details, passed_over));
     }
     for line in preflight::lines(&ready, found.as_ref(), &hooks) {

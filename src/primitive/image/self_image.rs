@@ -213,8 +213,8 @@ fn layer(
 
 fn scratch(tar: &mut tar::Builder<Vec<u8>>, agent: Account, programs: &[ProgramFile]) -> std::io::Result<()> {
     let others = [(0, "root"), (USER, "sidecar")].into_iter().filter(|(id, _)| *id != agent.user);
-    let passwd: String = others.map(|(id, name)| format!("{name}:x:{id}:{id}:{name}:/:/sbin/nologin\n")).collect();
-    let (passwd, group) = agent.in_files(&passwd, &format!("root:x:0:\nsidecar:x:{USER}:\n"));
+    let lines: Vec<String> = others.map(|(id, name)| format!("{name}:x:{id}:{id}:{name}:/:/sbin/nologin\n")).collect();
+    let (passwd, group) = agent.in_files(&lines.concat(), &format!("root:x:0:\nsidecar:x:{USER}:\n"));
     for (path, owner, mode) in [
         ("etc", ROOT, 0o755),
         ("run", ROOT, 0o755),

@@ -38,7 +38,7 @@ async fn closed(connection: std::io::Result<OwnedFd>) {
             ready.clear_ready();
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn request(from: &mut BufReader<tokio::net::unix::OwnedReadHalf>) -> Option<Request> {
