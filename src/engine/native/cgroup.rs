@@ -21,6 +21,8 @@ const TRIAL: &str = "trial-";
 pub(super) const REFUSED: &str = "bound memory and processes";
 /// What lets a group of the second version have groups with bounds below it.
 const CONTROLLERS: &str = "echo +memory +pids +cpu > $g/cgroup.subtree_control; ";
+/// How often processes are moved out of a group that shall pass controllers on, while they start others there.
+const MOVES: usize = 50;
 /// The group that bottler's own processes move into, in the second version.
 const BESIDE: &str = "bottler-own";
 
@@ -173,18 +175,21 @@ fn delegate(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let above = folder.parent().ok_or(ErrorKind::NotFound)?;
     let pass_on = || std::fs::write(above.join("cgroup.subtree_control"), "+memory +pids +cpu");
-    match pass_on() {
-        Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-            let beside = above.join(BESIDE);
-            std::fs::create_dir_all(&beside)?;
-            for process in std::fs::read_to_string(above.join("cgroup.procs"))?.lines() {
-                // What has ended meanwhile needs no move.
-                let _ = std::fs::write(beside.join("cgroup.procs"), process);
-            }
-            pass_on()
+    let beside = above.join(BESIDE);
+    let mut passed = pass_on();
+    for _ in 0..MOVES {
+        if !matches!(&passed, Err(error) if error.kind() == ErrorKind::ResourceBusy) {
+            break;
         }
-        passed => passed,
+        std::fs::create_dir_all(&beside)?;
+        for process in std::fs::read_to_string(above.join("cgroup.procs"))?.lines() {
+            // What has ended meanwhile needs no move.
+            let _ = std::fs::write(beside.join("cgroup.procs"), process);
+        }
+        // One that was not moved yet may just have started another one there.
+        passed = pass_on();
     }
+    passed
 }
 
 fn bound(controller: &str, folder: &Path, resources: &Resources) -> io::Result<()> {

@@ -47,6 +47,12 @@ pub(super) struct Setup {
     pub(super) addresses: Vec<(Ipv4Addr, Ipv4Addr)>,
 }
 
+/// The part of it that says where a container's control groups are.
+#[derive(Debug, Deserialize)]
+pub(super) struct Grouped {
+    pub(super) groups: Vec<(String, PathBuf)>,
+}
+
 /// The file.
 pub(super) const SETUP: &str = "setup.json";
 

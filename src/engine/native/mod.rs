@@ -137,8 +137,12 @@ impl NativeEngine {
         store::read(&self.container(operation, id)?.join("record.json")).map_err(broken(operation, id))
     }
 
+    /// The control groups of a container: where they were made, which may not be where this process' own are.
     fn groups_of(&self, id: &str) -> Vec<(String, PathBuf)> {
-        self.groups.as_ref().map(|groups| groups.of(id)).unwrap_or_default()
+        match store::read(&self.store.container(id).join(child::SETUP)) {
+            Ok(child::Grouped { groups }) => groups,
+            Err(_) => self.groups.as_ref().map(|groups| groups.of(id)).unwrap_or_default(),
+        }
     }
 
     async fn ask(&self, operation: &'static str, id: &str, request: &Request) -> Result<Connection> {

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -31,7 +31,10 @@ pub(super) fn drop_all(
 ) -> anyhow::Result<()> {
     sys::new_keyring().context("join a new keyring")?;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbid core dumps")?;
-    setrlimit(Resource::RLIMIT_NOFILE, DESCRIPTORS, DESCRIPTORS).context("bound descriptors")?;
+    // Only root may raise what this user is given.
+    let (_, given) = getrlimit(Resource::RLIMIT_NOFILE).context("read the bound of descriptors")?;
+    let most = if mapping == Mapping::Host { DESCRIPTORS } else { DESCRIPTORS.min(given) };
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("bound descriptors")?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     for capability in (0..=CAPABILITIES).filter_map(|number| CapabilitySet::from_bits(1 << number)) {
         // Those that the kernel does not know are in no set.
