@@ -52,11 +52,11 @@ fn a_socket_one_may_not_open_says_so() {
     std::fs::set_permissions(world.state.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let state = tempfile::tempdir().unwrap();
     std::fs::set_permissions(state.path(), PermissionsExt::from_mode(0o777)).unwrap();
-    // As a user outside the group of the engine's socket.
+    // As a user outside the group of the engine's socket, who names it: without that, it is the native engine's turn.
     let output = Command::new("setpriv")
         .args(["--reuid", "65534", "--regid", "65534", "--clear-groups"])
         .arg(&executable)
-        .args(["run", "probe"])
+        .args(["run", "probe", "--engine", "docker"])
         .env("XDG_STATE_HOME", state.path())
         .env("XDG_CONFIG_HOME", state.path())
         .output()

@@ -71,10 +71,7 @@ async fn lab_killed() {
     let id = lab.engine.container_create(&Lab::container("killed", "lab:1", "inside::waits")).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
     assert!(lab.download(&id, "/home/kept").await.unwrap_err().starts_with("Other"), "it runs");
-    let first = lab.folder.join(".local/share/bottler/native/containers/killed/first.json");
-    let first: i32 = std::fs::read_to_string(first).unwrap().trim().parse().unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
-    let shim: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let (_, shim) = lab.processes("killed");
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(shim), nix::sys::signal::Signal::SIGKILL).unwrap();
     lab.engine.container_wait(&id, true).await.unwrap();
     let found = lab.download(&id, "/home/kept").await.unwrap();

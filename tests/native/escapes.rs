@@ -100,8 +100,7 @@ async fn lab_stopped() {
             asked = lab.engine.exec(&id, &spec) => drop(asked.unwrap()),
         }
     }
-    let first = lab.folder.join(".local/share/bottler/native/containers/stops/first.json");
-    let first: i32 = std::fs::read_to_string(first).unwrap().trim().parse().unwrap();
+    let (first, shim) = lab.processes("stops");
     // Whenever they are stopped, who waits for them is answered, and what has been given up is gone.
     let asked = (0..20).map(|_| async {
         let spec = ExecSpec::plain(vec![ATTACKER.into(), "--list".into()]);
@@ -111,8 +110,6 @@ async fn lab_stopped() {
         }
     });
     tokio::time::timeout(PATIENCE, futures_util::future::join_all(asked)).await.expect("each is answered");
-    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
-    let shim: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let alone = async {
         while children(shim) != [first] {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -146,10 +143,7 @@ async fn lab_left() {
     lab.image(IMAGE, &[]).await.unwrap();
     let id = lab.engine.container_create(&Lab::container("left", IMAGE, "inside::waits")).await.unwrap();
     lab.engine.container_start(&id).await.unwrap();
-    let first = lab.folder.join(".local/share/bottler/native/containers/left/first.json");
-    let first: i32 = std::fs::read_to_string(first).unwrap().trim().parse().unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
-    let shim: i32 = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let (first, shim) = lab.processes("left");
     for tty in [true, false] {
         let spec = ExecSpec { tty, ..ExecSpec::plain(words("inside::writes")) };
         let (_, mut streams) = lab.engine.exec(&id, &spec).await.unwrap();

@@ -131,6 +131,14 @@ impl Lab {
         Ok(archive.entries().unwrap().map(read).collect())
     }
 
+    /// A container's first process, and its shim, of which that is a child.
+    pub fn processes(&self, id: &str) -> (i32, i32) {
+        let file = self.folder.join(format!(".local/share/bottler/native/containers/{id}/first.json"));
+        let first: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
+        let stat = std::fs::read_to_string(format!("/proc/{first}/stat")).unwrap();
+        (first, stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().parse().unwrap())
+    }
+
     pub async fn remove(&self, id: &str) {
         tokio::time::timeout(PATIENCE, self.engine.container_remove(id)).await.unwrap().unwrap();
     }
