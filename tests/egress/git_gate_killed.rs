@@ -59,10 +59,17 @@ fn killed(by: By) {
         let total = totals[usize::from(!is_front)][way as usize];
         let pid = Pid::from_raw(world.pid().cast_signed());
         // Reports differ by a few bytes.
-        relay.trap(way, (total * part / 100).min(total - 40), move || kill(pid, Signal::SIGKILL).unwrap());
+        // What is killed below has ended when its last bytes come.
+        relay.trap(way, (total * part / 100).min(total - 40), move || {
+            let _ = kill(pid, Signal::SIGKILL);
+        });
         let done = push(&world, &name);
         let place = format!("{by:?}, {is_front}, {way:?}, {part} %: {}", done.text);
-        assert!(relay.is_sprung(), "the gate was not killed: {place}");
+        if !relay.is_sprung() {
+            // Behind the report, ssh has fewer bytes to say at times than when it was measured.
+            assert!(matches!(by, By::Ssh) && !is_front && part == 100 && done.ok, "the gate was not killed: {place}");
+            kill(pid, Signal::SIGKILL).unwrap();
+        }
         world.settled();
         wait_for("the front", || (front.open() == 0).then_some(()));
         let branch = format!("agent/{name}");
