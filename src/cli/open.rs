@@ -32,7 +32,11 @@ pub(super) async fn engines() -> Result<(Vec<(String, Arc<dyn Engine>)>, StateDi
     Ok((engines, state()?))
 }
 
-async fn reach(endpoint: &str) -> Result<Arc<dyn Engine>, Failure> {
+/// Connects to an engine.
+///
+/// # Errors
+/// It does not answer.
+pub(super) async fn reach(endpoint: &str) -> Result<Arc<dyn Engine>, Failure> {
     let engine = connect(endpoint)?;
     engine.info().await?;
     Ok(engine)

@@ -1,12 +1,10 @@
 //! Escapes that other runtimes had. What needs no more than an ordinary agent is tried by the probe in every launch; here is what
 //! needs a container made for it.
 
-use std::time::Duration;
-
 use bottler::engine::{ContainerSpec, Engine, ExecSpec, Output, TerminalSize};
 use futures_util::StreamExt;
 
-use crate::lab::{ATTACKER, Entry, Lab, PATIENCE, USER, as_everybody, words};
+use crate::lab::{ATTACKER, Entry, Lab, PATIENCE, USER, as_everybody, until, words};
 
 const IMAGE: &str = "lab:1";
 
@@ -87,11 +85,7 @@ async fn lab_stopped() {
     }
     // Where it is stopped before it is this executable, its shim says nothing any more, and passes nothing on.
     let stopped = lab.folder.join(".local/share/bottler/native/containers/stops/upper/home/stopped");
-    let seen = async {
-        while !stopped.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
+    let seen = until("somebody to be stopped", || stopped.exists());
     tokio::pin!(seen);
     loop {
         let spec = ExecSpec::plain(vec![ATTACKER.into(), "--list".into()]);
@@ -110,22 +104,12 @@ async fn lab_stopped() {
         }
     });
     tokio::time::timeout(PATIENCE, futures_util::future::join_all(asked)).await.expect("each is answered");
-    let alone = async {
-        while children(shim) != [first] {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, alone).await.unwrap_or_else(|_| panic!("{first}, {:?}", children(shim)));
+    until("the first process to be alone", || children(shim) == [first]).await;
     // The engine is closed as its process' end closes it.
     drop(streams);
     let Lab { engine, .. } = lab;
     drop(engine);
-    let ended = async {
-        while std::path::Path::new(&format!("/proc/{first}")).exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ended).await.expect("the container ends");
+    until("the container to end", || !std::path::Path::new(&format!("/proc/{first}")).exists()).await;
     let lab = Lab::new().unwrap();
     lab.remove("stops").await;
 }
@@ -150,24 +134,14 @@ async fn lab_left() {
         streams.output.next().await.unwrap().unwrap();
     }
     // The one on a terminal, which writes without end, and the first.
-    let one = async {
-        while children(shim).len() != 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, one).await.unwrap_or_else(|_| panic!("{first}, {:?}", children(shim)));
+    until("one command to be left", || children(shim).len() == 2).await;
     let left = children(shim).into_iter().find(|child| *child != first).unwrap();
     let used = || {
         let stat = std::fs::read_to_string(format!("/proc/{left}/stat")).unwrap();
         stat.rsplit(") ").next().unwrap().split(' ').nth(12).unwrap().parse::<u64>().unwrap()
     };
     let before = used();
-    let goes_on = async {
-        while used() == before {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, goes_on).await.expect("it writes on");
+    until("it to write on", || used() != before).await;
     lab.remove(&id).await;
 }
 

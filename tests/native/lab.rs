@@ -144,6 +144,16 @@ impl Lab {
     }
 }
 
+/// Waits until something is so.
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited too long for {what}"));
+}
+
 /// The command line of a test of this binary in a container.
 pub fn words(attack: &str) -> Vec<String> {
     let words = [ATTACKER, "--exact", attack, "--ignored", "--nocapture", "--test-threads=1"];

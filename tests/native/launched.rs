@@ -71,10 +71,7 @@ fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
         return;
     };
     let script = format!("{}; exec \"$@\"", remedy.replace("$(id -u)", &crate::world::USER.to_string()));
-    let own = world.command(&["run", "probe"]);
-    let mut command = std::process::Command::new("sh");
-    command.args(["-ec", &script, "sh"]).arg(own.get_program()).args(own.get_args()).current_dir(world.folder());
-    command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut command = world.command_by("sh", &["-ec", &script, "sh"], &["run", "probe"]);
     let done = Done::from(command.output().unwrap());
     assert_eq!(done.code, 0, "{remedy}: {}", done.stderr);
     world.wait_clean();
@@ -282,12 +279,8 @@ fn where_docker_is_not_this_users_the_native_engine_is_the_default_one() {
     let place =
         "mount -t tmpfs none /run; : > /run/docker.sock; mount --bind \"$SOCKET\" /run/docker.sock; exec \"$@\"";
     let run = |arguments: &[&str]| -> Done {
-        let own = world.command(arguments);
-        let mut command = std::process::Command::new("unshare");
-        command.args(["--mount", "sh", "-ec", place, "sh"]).arg(own.get_program()).args(own.get_args());
-        command.current_dir(world.folder()).env_clear().env("SOCKET", &socket);
-        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env_remove("BOTTLER_ENGINE").output().unwrap().into()
+        let mut command = world.command_by("unshare", &["--mount", "sh", "-ec", place, "sh"], arguments);
+        command.env("SOCKET", &socket).env_remove("BOTTLER_ENGINE").output().unwrap().into()
     };
     let done = run(&["run", "probe"]);
     assert_eq!(done.code, 0, "{}", done.stderr);

@@ -87,6 +87,15 @@ impl World {
         command
     }
 
+    /// The same, started by another program: its command line, which bottler's follows.
+    pub fn command_by(&self, program: &str, words: &[&str], arguments: &[&str]) -> Command {
+        let own = self.command(arguments);
+        let mut command = Command::new(program);
+        command.args(words).arg(own.get_program()).args(own.get_args()).current_dir(self.folder.path());
+        command.env_clear().envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Done {
         self.command(arguments).output().unwrap().into()
     }

@@ -17,11 +17,11 @@ use crate::cli::bottle::client::{Client, ClientOptions, SessionEnd};
 use crate::cli::bottle::fetch;
 use crate::cli::bottle::outcome::{holder_died, tell};
 use crate::cli::failure::input;
-use crate::cli::open::{find_named_engine, state};
+use crate::cli::open::{find_named_engine, reach, state};
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::cli::terminal::DetachKeys;
 use crate::cli::terminal::{confirm, read_secret};
-use crate::engine::choice::{connect, passed_over};
+use crate::engine::choice::passed_over;
 use crate::engine::{Engine, EngineDetails, Product, native};
 use crate::holder::{self, Launch, Report};
 use crate::plan::{self, LaunchPlan, Planned, WorkspaceMode, settle};
@@ -134,7 +134,7 @@ pub(in crate::cli) async fn launch(
     // The plan depends on the engine. Without an engine, print the summary nevertheless.
     check_text(&ready, &state)?;
     let endpoint = endpoint?;
-    let engine = reach(&endpoint).await;
+    let engine = reach_with_details(&endpoint).await;
     let passed_over = if args.engine.is_none() { passed_over() } else { None };
     if let Ok((_, details)) = &engine {
         let hinted = |hint: String| passed_over.map_or_else(|| hint.clone(), |why| format!("{hint}; {why}"));
@@ -259,9 +259,8 @@ fn engine_line(endpoint: &str, details: &EngineDetails, passed_over: Option<&str
 }
 
 /// Connects to the engine and reads its details.
-async fn reach(endpoint: &str) -> Result<(Arc<dyn Engine>, EngineDetails), Failure> {
-    let engine = connect(endpoint)?;
-    engine.info().await?;
+async fn reach_with_details(endpoint: &str) -> Result<(Arc<dyn Engine>, EngineDetails), Failure> {
+    let engine = reach(endpoint).await?;
     let details = engine.details().await?;
     Ok((engine, details))
 }

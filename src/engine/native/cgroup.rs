@@ -19,8 +19,9 @@ const TRIAL: &str = "trial-";
 
 /// What a refusal to make groups begins with.
 pub(super) const REFUSED: &str = "bound memory and processes";
-/// What lets a group of the second version have groups with bounds below it.
-const CONTROLLERS: &str = "echo +memory +pids +cpu > $g/cgroup.subtree_control; ";
+/// What lets a group of the second version have groups with bounds below it: what is written, and to which file.
+const PASS_ON: &str = "+memory +pids +cpu";
+const CONTROLLERS: &str = "cgroup.subtree_control";
 /// How often processes are moved out of a group that shall pass controllers on, while they start others there.
 const MOVES: usize = 50;
 /// The group that bottler's own processes move into, in the second version.
@@ -143,7 +144,8 @@ fn remedy(groups: &[(String, PathBuf)]) -> String {
         return "systemd-run --user --scope -p Delegate=yes bottler …".to_owned();
     }
     let parents = groups.iter().filter_map(|(_, folder)| folder.parent()?.to_str());
-    let (places, more) = (parents.collect::<Vec<_>>().join(" "), if second { CONTROLLERS } else { "" });
+    let places = parents.collect::<Vec<_>>().join(" ");
+    let more = if second { format!("echo {PASS_ON} > $g/{CONTROLLERS}; ") } else { String::new() };
     format!(
         "sudo sh -c 'for g in {places}; do {more}mkdir -p $g/bottler && chown -R $1 $g/bottler && \
          echo $2 > $g/bottler/cgroup.procs; done' sh $(id -u) $$"
@@ -174,7 +176,7 @@ pub(super) fn create(groups: &[(String, PathBuf)], resources: &Resources) -> Res
 fn delegate(folder: &Path) -> io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let above = folder.parent().ok_or(ErrorKind::NotFound)?;
-    let pass_on = || std::fs::write(above.join("cgroup.subtree_control"), "+memory +pids +cpu");
+    let pass_on = || std::fs::write(above.join(CONTROLLERS), PASS_ON);
     let beside = above.join(BESIDE);
     let mut passed = pass_on();
     for _ in 0..MOVES {

@@ -68,11 +68,13 @@ impl NativeEngine {
             Err(error) if error.kind() == Io::AlreadyExists => {}
             made => made?,
         }
-        for files in self.store.images().iter().map(|image| image.join("files")).filter(|_| damaged.is_some()) {
-            let theirs = files.join(EXECUTABLE.trim_start_matches('/'));
-            let found = std::fs::symlink_metadata(&theirs).ok();
-            if let Some(found) = found.filter(|found| is_same(found, damaged.as_ref())) {
-                replace(&theirs, &path, Permissions::from_mode(found.mode() & 0o777 | 0o111))?;
+        if let Some(damaged) = damaged {
+            for image in self.store.images() {
+                let theirs = in_image(&image.join("files"));
+                let Ok(found) = std::fs::symlink_metadata(&theirs) else { continue };
+                if (found.dev(), found.ino()) == (damaged.dev(), damaged.ino()) {
+                    replace(&theirs, &path, Permissions::from_mode(found.mode() & 0o777 | 0o111))?;
+                }
             }
         }
         // Processes that run from an older copy keep it.
@@ -92,7 +94,7 @@ impl NativeEngine {
 
     /// Gives an image the copy in place of its own executable, where that is the same. It gets the image's mode.
     pub(super) fn share(tar: &[u8], files: &Path, ours: &Path) -> std::io::Result<()> {
-        let theirs = files.join(EXECUTABLE.trim_start_matches('/'));
+        let theirs = in_image(files);
         let Ok(digest) = std::fs::read_to_string(ours.with_file_name(DIGEST)) else { return Ok(()) };
         if image::digest_of(tar, EXECUTABLE)?.as_deref() != Some(&digest) {
             return Ok(());
@@ -115,8 +117,9 @@ fn replace(theirs: &Path, ours: &Path, permissions: Permissions) -> std::io::Res
     std::fs::rename(&beside, theirs)
 }
 
-fn is_same(one: &std::fs::Metadata, other: Option<&std::fs::Metadata>) -> bool {
-    other.is_some_and(|other| (one.dev(), one.ino()) == (other.dev(), other.ino()))
+/// An image's executable, by the folder of its files.
+fn in_image(files: &Path) -> PathBuf {
+    files.join(EXECUTABLE.trim_start_matches('/'))
 }
 
 /// What changes when a file's content does.
