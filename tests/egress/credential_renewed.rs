@@ -14,10 +14,9 @@ const NEWER: &str = "sk-live-newer-4fJ9xqZt7LmPw2Rb";
 
 /// A request of curl's through egress, with the placeholder.
 fn curl(lab: &Lab, path: &str, more: &[&str]) -> tokio::process::Child {
-    std::fs::write(lab.folder.path().join("ca.pem"), &lab.ca).unwrap();
     tokio::process::Command::new("curl")
         .args(["-sS", "--max-time", "60", "-w", " %{http_code}", "-x", &format!("http://{}", lab.proxy), "--cacert"])
-        .arg(lab.folder.path().join("ca.pem"))
+        .arg(lab.ca_file())
         .args(["-H", &format!("Authorization: Bearer {HELD}")])
         .args(more)
         .arg(format!("https://{HOST}{path}"))

@@ -46,6 +46,7 @@ fn promise_09_a_long_upload_is_not_masked() {
 struct Client {
     folder: tempfile::TempDir,
     proxy: String,
+    ca: PathBuf,
 }
 
 impl Client {
@@ -57,7 +58,7 @@ impl Client {
     async fn curl(&self, arguments: &[String]) -> String {
         let mut command = tokio::process::Command::new("curl");
         command.args(["--silent", "--show-error", "--max-time", "60", "-w", " %{http_code}", "--proxy", &self.proxy]);
-        let output = command.arg("--cacert").arg(self.path("ca.pem")).args(arguments).output().await.unwrap();
+        let output = command.arg("--cacert").arg(&self.ca).args(arguments).output().await.unwrap();
         String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 }
@@ -77,8 +78,8 @@ async fn uploads(action: &str) {
     let spec = format!("{{allow: [{BUCKET}, {HOST}], dlp: {{action: {action}}}}}");
     let names = [(BUCKET, vec![PUBLIC]), (HOST, vec![PUBLIC])].into();
     let mut lab = Lab::new(&spec, &names, &[SECRET]).await;
-    let client = Client { folder: tempfile::tempdir().unwrap(), proxy: format!("http://{}", lab.proxy) };
-    std::fs::write(client.path("ca.pem"), &lab.ca).unwrap();
+    let client =
+        Client { folder: tempfile::tempdir().unwrap(), proxy: format!("http://{}", lab.proxy), ca: lab.ca_file() };
     std::fs::write(client.path("fields.py"), FIELDS).unwrap();
     let honest = file(&client.path("honest"), "");
     let token = leak();

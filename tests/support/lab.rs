@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "every test file uses a part of it")]
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -102,6 +103,10 @@ pub struct Lab {
     pub child: tokio::process::Child,
 }
 
+fn ca_file(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("ca.pem")
+}
+
 impl Lab {
     /// Starts egress with a specification in YAML. `names` maps host names to addresses; a name that starts with
     /// `rebind` resolves to one address after the other.
@@ -179,6 +184,7 @@ impl Lab {
         let Message::Ready(ready) = told.message else { panic!("egress is not ready") };
         let mut roots = RootCertStore::empty();
         let ca = ready.ca;
+        std::fs::write(ca_file(&folder), &ca).unwrap();
         roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
         let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
         let config = builder.with_root_certificates(roots).with_no_client_auth();
@@ -187,6 +193,11 @@ impl Lab {
         let (tls, tls_h2) = (TlsConnector::from(Arc::new(config)), TlsConnector::from(Arc::new(h2)));
         let spec = started.policy.spec.clone();
         Self { seen, proxy, folder, ca, spec, tls, tls_h2, lines, input, told: String::new(), child }
+    }
+
+    /// The file of `ca`. It is written once, so clients that run at the same time can read it.
+    pub fn ca_file(&self) -> PathBuf {
+        ca_file(&self.folder)
     }
 
     /// Sends a command, without waiting for its acknowledgement.
