@@ -37,15 +37,20 @@ async fn lab_copied() {
         }
     }
     // A path that is itself a link leads on inside, and nowhere else.
-    for name in ["up", "absolute", "init"] {
+    // Of the first process, which is the host's root in a container with users of its own, its root may see nothing.
+    let is_root = nix::unistd::geteuid().is_root();
+    let by_links = if is_root { &["up", "absolute"][..] } else { &["up", "absolute", "init"] };
+    for name in by_links {
         let found = lab.download("left", &format!("/home/kept/{name}")).await.unwrap();
-        assert_eq!(found.get(name).map(String::as_str), Some("the image's"), "{name}");
+        assert_eq!(found.get(*name).map(String::as_str), Some("the image's"), "{name}");
     }
     assert!(lab.download("left", "/home/kept/loop").await.unwrap_err().starts_with("Other"));
     assert!(lab.download("left", "/home/given").await.unwrap_err().starts_with("NotFound"), "it was removed");
     assert_eq!(lab.download("left", "/home/kept/descriptor").await.map(|found| found.len()).ok(), None);
-    let root = lab.download("left", "/home/kept/folder/home").await.unwrap();
-    assert!(root.contains_key("home/kept/file"), "{root:?}");
+    let root = lab.download("left", "/home/kept/folder/home").await;
+    assert_eq!(root.is_ok_and(|root| root.contains_key("home/kept/file")), !is_root);
+    assert_eq!(lab.download("left", "/home/kept/init").await.is_ok(), !is_root);
+    assert!(lab.download("left", "/home/kept/file").await.is_ok());
 
     // Nothing runs in it, and nothing is written.
     assert!(lab.engine.container_upload("left", bottler::engine::whole(Vec::new().into())).await.is_err());

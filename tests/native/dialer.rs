@@ -86,7 +86,7 @@ fn promise_04_what_is_allowed_is_reached_through_the_dialer_and_nothing_else() {
     runtime.block_on(resolver(names.into(), |_| {}));
     let own = TcpListener::bind("0.0.0.0:80").unwrap();
     own.set_nonblocking(true).unwrap();
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         let programs = tempfile::tempdir().unwrap();
         sh(&format!("chmod 755 {}", programs.path().display()));
@@ -157,7 +157,7 @@ fn promise_05_a_broken_egress_reaches_nothing_of_the_host() {
     let own6 = TcpListener::bind("[::1]:8001").ok();
     let name = std::os::unix::net::SocketAddr::from_abstract_name("bottler-test-of-the-host").unwrap();
     let _abstract_socket = std::os::unix::net::UnixListener::bind_addr(&name).unwrap();
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         // Even where the policy is as wide as it can be.
         let bottle = world.idle_with(&["--allow", WORLD, "--allow-ip", "10.0.0.0/8"]);

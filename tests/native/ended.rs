@@ -66,7 +66,7 @@ fn wait_paused(world: &World, bottle: &str, wanted: bool) {
 /// An agent that stops whatever joins its container keeps the proof from being repeated.
 #[test]
 fn promise_01_an_agent_that_stops_the_proof_is_paused() {
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         world.write(
             ".config/bottler/bottler.yaml",
@@ -90,7 +90,7 @@ fn promise_01_an_agent_that_stops_the_proof_is_paused() {
 
 #[test]
 fn promise_12_a_paused_agent_ends_when_all_who_could_let_it_go_on_are_dead() {
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         for roles in [&["reaper", "holder"][..], &["holder", "reaper"], &["holder"]] {
             let world = World::new(who);
             let bottle = world.idle();
@@ -116,7 +116,7 @@ fn promise_12_a_paused_agent_ends_when_all_who_could_let_it_go_on_are_dead() {
 /// Without its shim nobody is left who could let a paused agent thaw: it does nothing, and the next command removes it.
 #[test]
 fn promise_12_a_paused_agent_of_which_everybody_is_dead_is_removed_by_the_next_command() {
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         let bottle = world.idle();
         kill_egress(&world, &bottle);
@@ -139,7 +139,7 @@ fn promise_12_a_paused_agent_of_which_everybody_is_dead_is_removed_by_the_next_c
 
 #[test]
 fn a_dead_egress_is_started_again_and_the_agent_goes_on() {
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         let bottle = world.idle();
         kill_egress(&world, &bottle);

@@ -1,10 +1,13 @@
 //! Escapes that other runtimes had. What needs no more than an ordinary agent is tried by the probe in every launch; here is what
 //! needs a container made for it.
 
-use bottler::engine::{ContainerSpec, Engine, ExecSpec, Output, TerminalSize};
+use std::os::unix::fs::MetadataExt;
+
+use bottler::engine::{Bind, ContainerSpec, Engine, ExecSpec, Output, TerminalSize, VolumeMount, VolumeSpec};
 use futures_util::StreamExt;
 
-use crate::lab::{ATTACKER, Entry, Lab, PATIENCE, USER, as_everybody, until, words};
+use crate::lab::{ATTACKER, Entry, Lab, PATIENCE, USER, as_everybody, run_as, until, words};
+use crate::world::Who;
 
 const IMAGE: &str = "lab:1";
 
@@ -378,4 +381,127 @@ async fn lab_overlay() {
     let again = again.collect::<String>();
     assert!(again.contains("found nothing") && again.contains("says: left"), "{again}");
     lab.remove("leaves").await;
+}
+
+/// Where root runs the engine, a container's users are nobody's on the host, its root as well. On the disk, files have the owners
+/// that they have inside: volumes and mounted folders do not depend on the numbers.
+#[test]
+fn who_breaks_out_of_roots_container_is_nobody() {
+    run_as(Who::Root, "escapes::lab_nobody");
+}
+
+#[tokio::test]
+#[ignore = "run by the test above"]
+async fn lab_nobody() {
+    let Some(lab) = Lab::new() else { return };
+    lab.image(IMAGE, &[Entry::Folder("opt", 0)]).await.unwrap();
+    let shared = lab.folder.join("shared");
+    std::fs::create_dir(&shared).unwrap();
+    std::os::unix::fs::chown(&shared, Some(USER), Some(USER)).unwrap();
+    let bind = |source: &std::path::Path, target: &str| Bind {
+        source: source.display().to_string(),
+        target: target.into(),
+        read_only: source != shared,
+    };
+    let spec = |name: &str, user: u32, binds: Vec<Bind>| ContainerSpec {
+        user: format!("{user}:{user}"),
+        tmpfs: [("/memory".to_owned(), format!("rw,size=16k,mode=700,uid={user},gid={user}"))].into(),
+        binds,
+        ..Lab::container(name, IMAGE, "inside::owns_files")
+    };
+    let mut numbers = std::collections::BTreeSet::new();
+    for (name, user) in [("one", USER), ("two", USER), ("root", 0)] {
+        let id = lab.engine.container_create(&spec(name, user, vec![bind(&shared, "/shared")])).await.unwrap();
+        lab.engine.container_start(&id).await.unwrap();
+        let said = lab.exec(&id, "inside::owns_files", false).await;
+        assert!(
+            said.contains(&format!("is {user}:{user}, owners /:0 /opt:0 /home:{USER} /shared:{USER} /memory:{user}")),
+            "{said}"
+        );
+        // Users without capabilities make files where they may: root is nobody in particular.
+        assert!(said.contains(&format!("made /memory:{user}")), "{said}");
+        let (first, _) = lab.processes(&id);
+        let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+        let of = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().map(|number| number.parse::<u32>().unwrap()).collect::<Vec<_>>()
+        };
+        let (users, groups) = (of("Uid:"), of("Gid:"));
+        assert!(users.iter().chain(&groups).all(|number| *number >= 0x7800_0000), "{users:?} {groups:?}");
+        assert_eq!(of("Groups:"), [0; 0]);
+        assert_ne!(
+            std::fs::read_link(format!("/proc/{first}/ns/user")).unwrap(),
+            std::fs::read_link("/proc/self/ns/user").unwrap()
+        );
+        numbers.insert(users[0]);
+        lab.remove(&id).await;
+    }
+    assert_eq!(numbers.len(), 3, "each has its own");
+    let made = std::fs::metadata(shared.join("made")).unwrap();
+    assert_eq!((made.uid(), made.gid()), (USER, USER));
+
+    // What cannot be mapped is mounted as it is, by the host's numbers.
+    let id =
+        lab.engine.container_create(&spec("plain", USER, vec![bind("/sys/kernel".as_ref(), "/given")])).await.unwrap();
+    lab.engine.container_start(&id).await.unwrap();
+    let said = lab.exec(&id, "inside::owns_files", false).await;
+    assert!(said.contains(&format!("is {USER}:{USER}")) && said.contains("/home:1000"), "{said}");
+    let (first, _) = lab.processes(&id);
+    assert_eq!(std::fs::metadata(format!("/proc/{first}")).unwrap().uid(), USER);
+    lab.remove(&id).await;
+}
+
+/// The same of an ordinary user's, by newuidmap. A volume goes from containers with a range to such that have a folder of the user's
+/// mounted, and so no range, and back.
+#[test]
+fn who_breaks_out_of_a_users_container_owns_nothing() {
+    run_as(Who::Range, "escapes::lab_ranged");
+}
+
+#[tokio::test]
+#[ignore = "run by the test above"]
+async fn lab_ranged() {
+    let Some(lab) = Lab::new() else { return };
+    lab.image(IMAGE, &[Entry::Folder("opt", 0), Entry::Folder("shared", 0)]).await.unwrap();
+    let shared = lab.folder.join("given");
+    std::fs::create_dir(&shared).unwrap();
+    let identity = Lab::container("x", IMAGE, "x").identity;
+    let volume = VolumeSpec { name: "kept".into(), owner: Some((USER, USER)), may_be_kept: true, identity };
+    lab.engine.volume_create(&volume).await.unwrap();
+    let own = nix::unistd::getuid().as_raw();
+    let ranged = crate::world::RANGE + USER - 1;
+    for (name, user, is_mounted, number) in [
+        ("one", USER, false, ranged),
+        ("plain", USER, true, own),
+        ("again", USER, false, ranged),
+        ("root", 0, false, own),
+    ] {
+        let bind = Bind { source: shared.display().to_string(), target: "/shared".into(), read_only: false };
+        let spec = ContainerSpec {
+            user: format!("{user}:{user}"),
+            tmpfs: [("/memory".to_owned(), format!("rw,size=16k,mode=700,uid={user},gid={user}"))].into(),
+            binds: if is_mounted { vec![bind] } else { Vec::new() },
+            mounts: vec![VolumeMount { volume: "kept".into(), target: "/home".into(), read_only: false }],
+            ..Lab::container(name, IMAGE, "inside::owns_files")
+        };
+        let id = lab.engine.container_create(&spec).await.unwrap();
+        lab.engine.container_start(&id).await.unwrap();
+        let said = lab.exec(&id, "inside::owns_files", false).await;
+        let root = if is_mounted { USER } else { 0 };
+        assert!(
+            said.contains(&format!("is {user}:{user}, owners /:{root} /opt:{root} /home:{USER}")),
+            "{name}: {said}"
+        );
+        assert!(said.contains(&format!("made /memory:{user}")), "{name}: {said}");
+        // Who is root inside owns nothing of others', and has no capability.
+        assert_eq!(said.contains("made /home:"), user == USER, "{name}: {said}");
+        let (first, _) = lab.processes(&id);
+        let status = std::fs::read_to_string(format!("/proc/{first}/status")).unwrap();
+        let numbers = format!("Uid:\t{number}\t{number}\t{number}\t{number}");
+        assert!(status.contains(&numbers) && status.contains("\nGroups:\t \n"), "{name}: {status}");
+        let made = lab.folder.join(".local/share/bottler/native/volumes/kept/data/made");
+        assert_eq!(std::fs::metadata(&made).unwrap().uid(), if user == USER { number } else { ranged }, "{name}");
+        lab.remove(&id).await;
+    }
+    lab.engine.volume_remove("kept").await.unwrap();
 }

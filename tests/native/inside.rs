@@ -288,3 +288,26 @@ fn changes_devices() {
     }
     say(&format!("written: {:?}", std::fs::write("/dev/null", "x").is_ok()));
 }
+
+/// Says who it is, and whose files are; makes files where it may, and stays.
+#[test]
+#[ignore = "runs in a container"]
+fn owns_files() {
+    use std::os::unix::fs::MetadataExt;
+    if !is_inside() {
+        return;
+    }
+    let owner = |path: &str| std::fs::metadata(path).map_or("none".into(), |found| found.uid().to_string());
+    let owners = ["/", "/opt", "/home", "/shared", "/memory"].map(|path| format!("{path}:{}", owner(path)));
+    say(&format!("is {}:{}, owners {}", nix::unistd::getuid(), nix::unistd::getgid(), owners.join(" ")));
+    for folder in ["/shared", "/memory", "/home"] {
+        let path = format!("{folder}/made");
+        if std::fs::write(&path, "x").is_ok() {
+            say(&format!("made {folder}:{}", owner(&path)));
+        }
+    }
+    // The first process stays.
+    while std::process::id() == 1 {
+        std::thread::park();
+    }
+}

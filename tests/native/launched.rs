@@ -16,7 +16,7 @@ fn red(world: &World) -> (Vec<String>, usize) {
 
 #[test]
 fn promise_01_the_probe_finds_no_way_out_as_root_and_as_an_ordinary_user() {
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         let (red, tried) = red(&world);
         assert_eq!(red, Vec::<String>::new(), "{who:?}");
@@ -30,7 +30,7 @@ fn promise_01_the_probe_finds_no_way_out_as_root_and_as_an_ordinary_user() {
 #[test]
 fn containers_execute_the_file_that_holders_and_shims_start_from() {
     use std::os::unix::fs::MetadataExt;
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         let launch = || {
             let (red, _) = red(&world);
@@ -99,7 +99,7 @@ fn control_groups_of_a_killed_trial_are_removed() {
 /// A folder of the host that the agent works in.
 #[test]
 fn a_folder_is_mounted_but_not_the_store() {
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         world.write("work/notes.txt", "given\n");
         let work = world.folder().join("work");
@@ -152,7 +152,12 @@ fn a_damaged_copy_of_the_executable_is_replaced() {
     };
     let mode =
         |mode: u32| std::fs::set_permissions(copy(), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
-    let open = || std::fs::File::options().write(true).open(copy()).unwrap();
+    // Processes of the launch before are ending, and nobody writes what is executed.
+    let open = || {
+        wait_for("the executable to be free", || {
+            std::fs::File::options().write(true).open(copy()).map_err(|error| error.to_string())
+        })
+    };
     let damages: [(&str, &dyn Fn()); 4] = [
         ("shorter", &|| open().set_len(100_000).unwrap()),
         ("changed", &|| std::os::unix::fs::FileExt::write_all_at(&open(), &[0; 4096], 1 << 20).unwrap()),
@@ -234,7 +239,7 @@ fn what_this_engine_cannot_do_is_said_before_anything_is_made() {
 
 #[test]
 fn commands_run_beside_the_agent_with_as_few_privileges() {
-    for who in [Who::Root, Who::User] {
+    for who in Who::BOUNDED {
         let world = World::new(who);
         let bottle = world.idle();
         let version = world.run(&["exec", &bottle, "--", "/bottler", "--version"]);
@@ -291,5 +296,38 @@ fn where_docker_is_not_this_users_the_native_engine_is_the_default_one() {
     }
     let done = run(&["run", "shell", "--image", "debian:bookworm", "--yes"]);
     assert!(done.stderr.contains("its group, usually `docker`"), "{}", done.stderr);
+    world.wait_clean();
+}
+
+/// Root in somebody's container may not make namespaces by itself, and launches as an ordinary user does.
+#[test]
+fn root_without_the_hosts_privileges_launches_all_the_same() {
+    let world = World::new(Who::Root);
+    let without = ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
+    let run =
+        |arguments: &[&str]| -> Done { world.command_by("setpriv", &without, arguments).output().unwrap().into() };
+    let done = run(&["run", "probe"]);
+    assert_eq!(done.code, 0, "{}{}", done.stdout, done.stderr);
+    let done = run(&["doctor"]);
+    assert!(done.stdout.contains("can be made, with one user"), "{}{}", done.stdout, done.stderr);
+    world.wait_clean();
+}
+
+/// The reason is behind what an archive's reader says, which names a file.
+#[test]
+fn a_full_disk_is_named_where_an_image_is_unpacked() {
+    let world = World::new(Who::User);
+    let store = world.folder().join("store");
+    std::fs::create_dir(&store).unwrap();
+    // What shims start from fits, and is copied first; the image has another one.
+    assert_eq!(world.run(&["run", "probe"]).code, 0);
+    let copy = std::fs::read_dir(world.store().join("executables")).unwrap().next().unwrap().unwrap();
+    let size = std::fs::metadata(copy.path().join("bottler")).unwrap().len() + (4 << 20);
+    let place = "mount -t tmpfs -o mode=777,size=$SIZE none \"$STORE\"; exec \"$@\"";
+    let mut command = world.command_by("unshare", &["--mount", "sh", "-ec", place, "sh"], &["run", "probe"]);
+    command.env("STORE", &store).env("SIZE", size.to_string()).env("XDG_DATA_HOME", &store);
+    let done = Done::from(command.output().unwrap());
+    assert_ne!(done.code, 0, "{}", done.stderr);
+    assert!(done.stderr.contains("make image") && done.stderr.contains("No space left"), "{}", done.stderr);
     world.wait_clean();
 }

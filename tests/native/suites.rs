@@ -1,5 +1,5 @@
-//! The tests that Docker has, too. `BOTTLER_TEST_AS` says as whom: `root`, `user` (with control groups of its own) or `bare` (without);
-//! `tests/run native` runs them as each.
+//! The tests that Docker has, too. `BOTTLER_TEST_AS` says as whom: `root`, `user` (with control groups of its
+//! own), `range` (and subordinate users) or `bare` (without); `tests/run native` runs them as each.
 
 #[path = "../suites/audit_full.rs"]
 mod audit_full;

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 /// The ordinary user: no account is needed.
 pub const USER: u32 = 64_123;
+/// The first of that one's subordinate users and groups.
+pub const RANGE: u32 = 1_700_000_000;
 /// Controllers of the first version that a container needs.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "cpu", "freezer"];
 /// How long anything may take before a test gives up waiting for it.
@@ -19,8 +21,15 @@ pub enum Who {
     Root,
     /// With control groups of its own.
     User,
-    /// Without.
+    /// The same with a range of subordinate users and groups: newuidmap maps it.
+    Range,
+    /// Without either.
     Bare,
+}
+
+impl Who {
+    /// Those whose bottles have bounds.
+    pub const BOUNDED: [Self; 3] = [Self::Root, Self::User, Self::Range];
 }
 
 /// A user's world.
@@ -47,9 +56,15 @@ impl World {
         std::fs::set_permissions(&own, open).unwrap();
         let name = format!("bottler-test-{}", folder.path().file_name().unwrap().to_str().unwrap());
         // As root, too: what runs in them is this world's.
-        let groups = if who == Who::Bare { Vec::new() } else { delegate(&name, who == Who::User) };
+        let groups = if who == Who::Bare { Vec::new() } else { delegate(&name, who != Who::Root) };
         if who != Who::Root {
             chown(folder.path(), Some(USER), Some(USER)).unwrap();
+        }
+        for (name, text) in [
+            ("passwd", format!("root:x:0:0::/root:/bin/sh\nranger:x:{USER}:{USER}::/:/bin/sh\n")),
+            ("subid", format!("ranger:{RANGE}:65536\n")),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
         }
         Self { who, folder, groups, struck: Mutex::default() }
     }
@@ -78,7 +93,18 @@ impl World {
             script += &format!("echo $$ > {}/cgroup.procs; ", group.display());
         }
         let become_user = format!("setpriv --reuid {USER} --regid {USER} --clear-groups ");
-        script += &format!("exec {}\"$0\" \"$@\"", if self.who == Who::Root { "" } else { &become_user });
+        let exec = format!("exec {}\"$0\" \"$@\"", if self.who == Who::Root { "" } else { &become_user });
+        if self.who == Who::Range {
+            // It has an account here, and nowhere else.
+            let own = self.folder.path().display();
+            let accounts = format!(
+                "touch /etc/subuid /etc/subgid; mount --bind {own}/passwd /etc/passwd; \
+                 mount --bind {own}/subid /etc/subuid; mount --bind {own}/subid /etc/subgid"
+            );
+            script += &format!("exec unshare --mount sh -ec '{accounts}; {exec}' \"$0\" \"$@\"");
+        } else {
+            script += &exec;
+        }
         let mut command = Command::new("sh");
         command.args(["-ec", &script]).arg(program).args(arguments);
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env_clear();
@@ -225,16 +251,10 @@ impl World {
         all.filter(is).collect()
     }
 
-    /// Waits until what was killed has let go of its files and locks: a process has, once it is a zombie. Until then, its bottle counts
-    /// as alive.
+    /// Waits until what was killed has let go of its files and locks. Until then, its bottle counts as alive.
     pub fn wait_struck(&self) {
-        let has_ended = |pid: &i32| {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-            matches!(state, None | Some('Z' | 'X'))
-        };
         wait_for("the killed processes to end", || {
-            let left: Vec<i32> = self.struck.lock().unwrap().iter().copied().filter(|pid| !has_ended(pid)).collect();
+            let left: Vec<i32> = self.struck.lock().unwrap().iter().copied().filter(|pid| !has_ended(*pid)).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
     }
@@ -390,6 +410,13 @@ fn group_folders(prefix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     look(Path::new("/sys/fs/cgroup"), prefix, &mut found);
     found
+}
+
+/// Whether a process has let go of its files and locks: one has, once it is a zombie.
+pub fn has_ended(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    matches!(state, None | Some('Z' | 'X'))
 }
 
 /// Waits until something is so; otherwise says what is in its way.

@@ -1,7 +1,7 @@
 //! bottler as users run it: as a process, on a real engine.
 //!
 //! The engine is Docker. In the tests of the native engine, or where `BOTTLER_ENGINE` is `native`, it is that one, and
-//! `BOTTLER_TEST_AS` says who launches: `root`, `user` (with control groups of its own) or `bare` (without).
+//! `BOTTLER_TEST_AS` says who launches: `root`, `user` (with control groups of its own), `range` (and subordinate users) or `bare` (without).
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -36,9 +36,10 @@ fn on_native() -> Option<Who> {
     }
     Some(match std::env::var("BOTTLER_TEST_AS").as_deref() {
         Ok("user") => Who::User,
+        Ok("range") => Who::Range,
         Ok("bare") => Who::Bare,
         Ok("root") | Err(_) => Who::Root,
-        Ok(other) => panic!("BOTTLER_TEST_AS={other}: it is root, user or bare"),
+        Ok(other) => panic!("BOTTLER_TEST_AS={other}: it is root, user, range or bare"),
     })
 }
 

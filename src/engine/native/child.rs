@@ -7,7 +7,7 @@
 
 use std::io::{Read, Write};
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -15,12 +15,14 @@ use std::process::Command;
 
 use anyhow::Context;
 use nix::sys::signal::Signal;
+use rustix::fs::FileType;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{Mapping, Plan, Process};
+use super::plan::{Plan, Process};
 use super::protocol::{MAX_LINE, Task};
-use super::{cgroup, filter, mounts, privileges, sys};
+use super::users::Mapping;
+use super::{cgroup, filter, mounts, privileges, sys, users};
 use crate::wire::BlockingReader;
 
 /// The roles' names on the command line.
@@ -59,23 +61,31 @@ pub(super) const SETUP: &str = "setup.json";
 /// The word after a role for a container that has ended, and of which files are copied: nothing of it runs.
 pub(super) const COPY: &str = "copy";
 
-/// The first process: `container-first DESCRIPTOR [copy]`, in the container's folder. Returns only if it cannot become the command.
+/// The word after a role in place of a descriptor of the container's users, where it has none of its own.
+pub(super) const NO_USERS: &str = "-";
+
+/// The first process: `container-first DESCRIPTOR USERS [copy]`, in the container's folder. Returns only if it cannot become the command.
 ///
 /// # Errors
 /// What could not be set up; the shim has been told.
 pub fn run(words: &[&str]) -> anyhow::Result<()> {
     prepare()?;
-    let (number, copying) = match words {
-        [number] => (number, false),
-        [number, COPY] => (number, true),
-        _ => anyhow::bail!("{FIRST}: takes a descriptor"),
+    let (number, users, copying) = match words {
+        [number, users] => (number, users, false),
+        [number, users, COPY] => (number, users, true),
+        _ => anyhow::bail!("{FIRST}: takes two descriptors"),
     };
     let mut shim = UnixStream::from(sys::inherited(number)?);
-    let started = first(&mut shim, copying);
+    let started = inherited_users(users).and_then(|users| first(&mut shim, users.as_ref(), copying));
     let Err(error) = started;
     // The shim may be gone.
     let _ = shim.write_all(format!("{error:#}").as_bytes());
     Err(error)
+}
+
+/// The user namespace that the shim has made.
+fn inherited_users(word: &str) -> anyhow::Result<Option<OwnedFd>> {
+    if word == NO_USERS { Ok(None) } else { sys::inherited(word).map(Some).context("take the container's users") }
 }
 
 fn prepare() -> anyhow::Result<()> {
@@ -87,7 +97,7 @@ fn prepare() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn first(shim: &mut UnixStream, copying: bool) -> anyhow::Result<std::convert::Infallible> {
+fn first(shim: &mut UnixStream, users: Option<&OwnedFd>, copying: bool) -> anyhow::Result<std::convert::Infallible> {
     let Setup { plan, groups, filters, beside, addresses } = super::store::read(Path::new(SETUP))?;
     let (beside, addresses) = if copying { (None, Vec::new()) } else { (beside, addresses) };
     cgroup::join(&groups).context("join the control groups")?;
@@ -109,14 +119,17 @@ fn first(shim: &mut UnixStream, copying: bool) -> anyhow::Result<std::convert::I
     if !plan.hostname.is_empty() {
         nix::unistd::sethostname(&plan.hostname).context("set the host name")?;
     }
-    mounts::enter(&plan, &groups, copying)?;
+    if let Mapping::Range { first } = plan.mapping {
+        users::make_files_as_root_of(first).context("make files as the container's root")?;
+    }
+    mounts::enter(&plan, &groups, users, copying)?;
     let process = plan.process.clone();
     let terminal = if process.tty { Some(open_terminal()?) } else { None };
     announce(shim, terminal.as_ref())?;
     let mut go = [0];
     // Without a shim, there is nobody to run for.
     shim.read_exact(&mut go).context("wait for the start")?;
-    start(&process, plan.mapping, shim, &filters)
+    start(&process, plan.mapping, users, shim, &filters)
 }
 
 /// `unshare`, of everything but descriptors, which stay this process' own.
@@ -172,6 +185,7 @@ fn announce(shim: &UnixStream, terminal: Option<&OwnedFd>) -> anyhow::Result<()>
 fn start(
     process: &Process,
     mapping: Mapping,
+    users: Option<&OwnedFd>,
     shim: &UnixStream,
     filters: &[filter::Program],
 ) -> anyhow::Result<std::convert::Infallible> {
@@ -180,20 +194,30 @@ fn start(
     let _ = nix::unistd::setsid();
     if process.tty {
         sys::control_terminal().context("take the terminal")?;
-        own_terminal(process);
     }
+    own_streams(process, mapping);
     std::env::set_current_dir(&process.workdir).with_context(|| format!("work in {}", process.workdir))?;
     let here = std::env::current_dir().context("find the working directory")?;
     anyhow::ensure!(here.is_absolute() && !here.starts_with("(unreachable)"), "the working directory is outside");
-    privileges::drop_all(process, mapping, shim, filters)?;
+    privileges::drop_all(process, mapping, users, shim, filters)?;
     let error = Command::new(program).args(arguments).env_clear().envs(&process.env).exec();
     Err(error).with_context(|| format!("start {program}"))
 }
 
-/// The terminal belongs to whoever uses it.
-fn own_terminal(process: &Process) {
-    let (user, group) = (process.account.user, process.account.group);
-    let _ = nix::unistd::fchown(std::io::stdin().as_fd(), Some(user.into()), Some(group.into()));
+/// Pipes and a terminal belong to whoever uses them: `/dev/stdout` is opened by its owner alone.
+fn own_streams(process: &Process, mapping: Mapping) {
+    let (user, group) = (mapping.outside(process.account.user), mapping.outside(process.account.group));
+    let own = |stream: BorrowedFd<'_>| {
+        let is_the_hosts = rustix::fs::fstat(stream)
+            .is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice && !process.tty);
+        if !is_the_hosts {
+            // Where there is one user, it is that one's already.
+            let _ = nix::unistd::fchown(stream, Some(user.into()), Some(group.into()));
+        }
+    };
+    own(std::io::stdin().as_fd());
+    own(std::io::stdout().as_fd());
+    own(std::io::stderr().as_fd());
 }
 
 /// Joins one namespace of a process.
@@ -210,15 +234,16 @@ pub(super) struct Entry {
     pub(super) task: Task,
 }
 
-/// A process beside a container's command: `container-enter DESCRIPTOR`, in the container's folder. Returns where there is nothing
+/// A process beside a container's command: `container-enter DESCRIPTOR USERS`, in the container's folder. Returns where there is nothing
 /// to become.
 ///
 /// # Errors
 /// It cannot join, or cannot do what it is for.
 pub fn enter(words: &[&str]) -> anyhow::Result<()> {
     prepare()?;
-    let [number] = words else { anyhow::bail!("{ENTER}: takes a descriptor") };
+    let [number, users] = words else { anyhow::bail!("{ENTER}: takes two descriptors") };
     let shim = UnixStream::from(sys::inherited(number)?);
+    let users = inherited_users(users)?;
     let entry: Option<Entry> = BlockingReader::new(&shim, MAX_LINE).value()?;
     let Entry { first, task } = entry.context("there is no task")?;
     let Setup { plan, groups, filters, .. } = super::store::read(Path::new(SETUP))?;
@@ -239,18 +264,27 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
         Task::Command(process) => {
             let terminal = if process.tty { Some(open_terminal()?) } else { None };
             announce(&shim, terminal.as_ref())?;
-            match start(&process, plan.mapping, &shim, &filters)? {}
+            match start(&process, plan.mapping, users.as_ref(), &shim, &filters)? {}
         }
         Task::Unpack => {
+            become_root(users.as_ref())?;
             announce(&shim, None)?;
-            let owners = plan.mapping == Mapping::Host;
+            let owners = plan.mapping.has_users();
             super::image::unpack(std::io::stdin().lock(), Path::new("/"), owners)
                 .context("unpack into the container")?;
             Ok(())
         }
         Task::Pack(path) => {
+            become_root(users.as_ref())?;
             announce(&shim, None)?;
             super::image::pack(Path::new(&path), std::io::stdout().lock()).with_context(|| format!("pack {path}"))
         }
     }
+}
+
+/// Becomes the root of a container with users of its own, and has the kernel kill this process with its parent as before.
+fn become_root(users: Option<&OwnedFd>) -> anyhow::Result<()> {
+    let Some(users) = users else { return Ok(()) };
+    users::become_root_of(users).context("become the container's root")?;
+    Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
 }

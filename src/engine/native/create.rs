@@ -2,17 +2,18 @@
 
 use std::io::ErrorKind as Io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::answer::{broken, failure};
 use super::child::{self, SETUP, Setup};
 use super::image::{self, Account};
-use super::plan::{self, Mapping, Plan};
+use super::plan::{self, Plan};
 use super::shims::{self, Running};
 use super::store::{self, NetworkRecord, Record, discard, is_name, remove_tree};
-use super::{NativeEngine, cgroup, filter, protocol, shim};
-use crate::engine::{ContainerSpec, ErrorKind, Result, VolumeMount};
+use super::users::Mapping;
+use super::{NativeEngine, cgroup, filter, host, mounts, protocol, shim, users};
+use crate::engine::{ContainerSpec, ErrorKind, Result};
 
 /// What a refusal for want of bounds ends with.
 const BEST_EFFORT: &str = "; or accept a bottle without them: `bounds: best-effort` in the manifest";
@@ -79,21 +80,22 @@ impl NativeEngine {
             || failure(operation, &spec.name, ErrorKind::NotFound, format!("there is no image {}", spec.image));
         let image = self.store.image(&self.store.find(&spec.image).ok_or_else(missing)?);
         let config: image::Config = store::read(&image.join("config.json")).map_err(broken(operation, &spec.name))?;
-        let mapping = Self::mapping();
+        let mapping = self.mapping(spec);
         let beside = match &spec.beside {
             Some(other) => Some(self.record(operation, other)?.plan.process.account),
             None => None,
         };
         let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping, beside);
-        let plan = plan.map_err(refused)?;
+        let mut plan = plan.map_err(refused)?;
         let groups = match &self.groups {
             _ if spec.never_starts => Vec::new(),
             Ok(groups) if !self.best_effort_bounds || groups.may_be_made() => groups.of(&spec.name),
             Err(why) if !self.best_effort_bounds => return Err(refused(format!("{why}{BEST_EFFORT}"))),
             _ => Vec::new(),
         };
-        for mount in &spec.mounts {
-            self.settle_volume(mount, &image.join("files"), &config, mapping).map_err(broken(operation, &spec.name))?;
+        for (mount, planned) in spec.mounts.iter().zip(&mut plan.mounts) {
+            let settled = self.settle_volume(mount, &image.join("files"), &config, mapping);
+            planned.owner = settled.map_err(broken(operation, &spec.name))?;
         }
         let filters = filter::programs(&self.root).map_err(|error| refused(format!("{error:#}")))?;
         let executable = self.executable().map_err(|error| refused(format!("copy this executable: {error}")))?;
@@ -137,45 +139,27 @@ impl NativeEngine {
         })
     }
 
-    /// How users are mapped here.
-    pub(super) fn mapping() -> Mapping {
+    /// How a container's users are mapped.
+    fn mapping(&self, spec: &ContainerSpec) -> Mapping {
         let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        if user.is_root() {
-            Mapping::Host
-        } else {
-            Mapping::One(Account { user: user.as_raw(), group: group.as_raw() })
+        if !host::is_privileged() {
+            let one = Mapping::One(Account { user: user.as_raw(), group: group.as_raw() });
+            let delegated = || users::delegated().ok().filter(|mapping| users::namespace(*mapping).is_ok());
+            // A mounted folder of this user's would be nobody's inside.
+            let delegated = *self.delegated.get_or_init(delegated);
+            let may = spec.binds.is_empty() && plan::account(&spec.user).is_ok_and(users::has);
+            return delegated.filter(|_| may).unwrap_or(one);
         }
-    }
-
-    /// Gives a volume that is new the owner and the mode of the folder that it is mounted on, as other engines do. They
-    /// also copy what is in the folder; images of bottler's own have nothing there.
-    fn settle_volume(
-        &self,
-        mount: &VolumeMount,
-        files: &Path,
-        config: &image::Config,
-        mapping: Mapping,
-    ) -> std::io::Result<()> {
-        let volume = self.store.volume(&mount.volume);
-        let fresh = volume.join("fresh");
-        if mount.read_only || !fresh.exists() {
-            return Ok(());
-        }
-        if let Some(folder) = config.folder(&mount.target) {
-            let place = files.join(mount.target.trim_start_matches('/'));
-            if std::fs::read_dir(place).is_ok_and(|mut inside| inside.next().is_some()) {
-                return Err(std::io::Error::other(format!(
-                    "volume {} would hide what the image has in {}: the native engine copies no files into a volume",
-                    mount.volume, mount.target
-                )));
-            }
-            let data = volume.join("data");
-            if mapping == Mapping::Host {
-                std::os::unix::fs::chown(&data, Some(folder.account.user), Some(folder.account.group))?;
-            }
-            std::fs::set_permissions(&data, std::fs::Permissions::from_mode(folder.mode))?;
-        }
-        std::fs::remove_file(fresh)
+        let store = || users::can_be_mapped([self.root.as_path()]).is_ok();
+        // A mounted folder of an owner beyond the range would be nobody's inside.
+        let has = |source: &Path| {
+            let account = std::fs::metadata(source).map(|of| Account { user: of.uid(), group: of.gid() });
+            account.is_ok_and(users::has) && users::can_be_mapped([source]).is_ok()
+        };
+        let may = plan::account(&spec.user).is_ok_and(users::has)
+            && *self.has_users.get_or_init(store)
+            && spec.binds.iter().all(|bind| has(Path::new(&bind.source)));
+        if may { Mapping::Range { first: users::first_of(&spec.name) } } else { Mapping::Host }
     }
 
     /// Opens a container that has ended so that files can be copied out of it, until the answer is dropped.
@@ -210,7 +194,7 @@ fn is_served(container: &Path) -> bool {
 
 /// Makes the folders that an overlay is mounted by, empty.
 fn make_layers(container: &Path) -> std::io::Result<()> {
-    for name in ["upper", "work", "root"] {
+    for name in ["upper", "work"].into_iter().chain(mounts::PLACES) {
         let folder = container.join(name);
         remove_tree(&folder)?;
         std::fs::create_dir(&folder)?;

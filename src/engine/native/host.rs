@@ -1,6 +1,15 @@
 //! What the native engine runs on: this host.
 
+use rustix::thread::CapabilitySet;
+
 use crate::engine::{EngineDetails, Product};
+
+/// Whether containers are made by root, with the host's privileges. Root in somebody's container has not got them: it makes
+/// containers as an ordinary user does.
+pub(super) fn is_privileged() -> bool {
+    let may = |sets: rustix::thread::CapabilitySets| sets.effective.contains(CapabilitySet::SYS_ADMIN);
+    nix::unistd::geteuid().is_root() && rustix::thread::capabilities(None).is_ok_and(may)
+}
 
 /// This host, as an engine describes what it runs on.
 pub(super) fn details() -> EngineDetails {
@@ -14,7 +23,7 @@ pub(super) fn details() -> EngineDetails {
     EngineDetails {
         product: Product::Native,
         default_runtime: "kernel".into(),
-        rootless: !nix::unistd::geteuid().is_root(),
+        rootless: !is_privileged(),
         seccomp: true,
         storage: "overlay".into(),
         kernel: uname.release().to_string_lossy().into_owned(),

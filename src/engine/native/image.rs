@@ -71,6 +71,12 @@ impl Config {
         Ok(())
     }
 
+    /// The folders that are not root's.
+    pub(super) fn owned(&self) -> Vec<Folder> {
+        let owned = |folder: &&Folder| folder.account != Account { user: 0, group: 0 };
+        self.folders.iter().filter(owned).cloned().collect()
+    }
+
     /// The owner and mode of a folder.
     pub(super) fn folder(&self, path: &str) -> Option<&Folder> {
         self.folders.iter().find(|folder| folder.path == path)

@@ -26,12 +26,14 @@ mod shims;
 mod store;
 mod sys;
 pub mod trial;
+mod users;
+mod volume;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind as Io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -49,11 +51,12 @@ use crate::sync::lock;
 use answer::{broken, failure, finish, helper_failed, outputs};
 use cgroup::Groups;
 use client::Connection;
+use plan::Plan;
 pub use plan::preview;
-use plan::{Mapping, Plan};
 use protocol::{Frame, Reply, Request, Task};
 use shims::{Running, Shims};
-use store::{End, NetworkRecord, Record, Store, discard, is_name};
+use store::{End, NetworkRecord, Record, Store, is_name};
+use users::Mapping;
 
 /// What an engine's address of this kind begins with; the folder of its store follows.
 pub const SCHEME: &str = "native:";
@@ -83,6 +86,10 @@ pub struct NativeEngine {
     best_effort_bounds: bool,
     /// What shims are started from.
     executable: PathBuf,
+    /// Whether containers can have users of their own, once that has been tried.
+    has_users: OnceLock<bool>,
+    /// How an ordinary user's containers have several users, where they can.
+    delegated: OnceLock<Option<Mapping>>,
     /// Held while files are copied out of a container that has ended.
     copying: Arc<tokio::sync::Mutex<()>>,
     /// Held while a container that is on a network is created.
@@ -105,6 +112,8 @@ impl NativeEngine {
             groups: Groups::find(),
             best_effort_bounds: false,
             executable: "/proc/self/exe".into(),
+            has_users: OnceLock::new(),
+            delegated: OnceLock::new(),
             copying: Arc::default(),
             shims: Arc::default(),
             creating: tokio::sync::Mutex::default(),
@@ -231,7 +240,7 @@ impl Engine for NativeEngine {
             let made = store.create(&store.image(&id), |new| {
                 let files = new.join("files");
                 std::fs::DirBuilder::new().mode(0o755).create(&files)?;
-                let owners = Self::mapping() == Mapping::Host;
+                let owners = host::is_privileged();
                 let config = image::unpack(layer.tar.as_ref(), &files, owners)?;
                 Self::share(&layer.tar, &files, &own)?;
                 // Once for an image: half of it after a power loss would be every launch's image from then on.
@@ -294,35 +303,11 @@ impl Engine for NativeEngine {
     }
 
     async fn volume_create(&self, spec: &VolumeSpec) -> Result<()> {
-        let operation = "create volume";
-        if !is_name(&spec.name) {
-            return Err(failure(operation, &spec.name, ErrorKind::Other, "it cannot be the name of a volume"));
-        }
-        let made = self.store.create(&self.store.volume(&spec.name), |new| {
-            let data = new.join("data");
-            std::fs::DirBuilder::new().mode(0o755).create(&data)?;
-            if let (Some((user, group)), Mapping::Host) = (spec.owner, Self::mapping()) {
-                std::os::unix::fs::chown(&data, Some(user), Some(group))?;
-            }
-            std::fs::write(new.join("fresh"), "")?;
-            let (file, labels) = (new.join("labels.json"), store::Labelled { labels: spec.identity.to_labels() });
-            if spec.may_be_kept {
-                return store::write(&file, &labels);
-            }
-            std::fs::write(new.join(store::PASSING), "")?;
-            store::note(&file, &labels)
-        });
-        made.map_err(broken(operation, &spec.name))
+        self.make_volume(spec)
     }
 
     async fn volume_remove(&self, name: &str) -> Result<Removal> {
-        let path = self.store.volume(name);
-        if !is_name(name) || !path.exists() {
-            return Ok(Removal::WasGone);
-        }
-        let removed = crate::task::blocking(move || discard(&path)).await.map_err(std::io::Error::other);
-        removed.and_then(|removed| removed).map_err(broken("remove volume", name))?;
-        Ok(Removal::Removed)
+        self.remove_volume(name).await
     }
 
     async fn container_create(&self, spec: &ContainerSpec) -> Result<String> {
@@ -529,8 +514,11 @@ impl Engine for NativeEngine {
             Some(user) => plan::account(user).map_err(refused)?,
             None => plan.process.account,
         };
-        if matches!(plan.mapping, Mapping::One(_)) && account != plan.process.account {
+        if !plan.mapping.has_users() && account != plan.process.account {
             return Err(refused(format!("user {}: without root, a container has one user", account.user)));
+        }
+        if matches!(plan.mapping, Mapping::Range { .. }) && !users::has(account) {
+            return Err(refused(format!("user {}: a container's users are below {}", account.user, users::COUNT)));
         }
         let process = plan::Process {
             command: spec.command.clone(),

@@ -15,7 +15,9 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
 };
 
-use super::plan::{Mapping, Memory, Mount, Plan};
+use super::image::Account;
+use super::plan::{Memory, Mount, Plan};
+use super::users::{self, Mapping};
 
 /// Nodes of the host's `/dev` that every program expects (mknod(2) fails in a user namespace).
 const DEVICES: [&str; 6] = ["full", "null", "random", "tty", "urandom", "zero"];
@@ -45,6 +47,12 @@ const MASKED: [&str; 12] = [
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 /// Where the new root is made, and parts of it come from, below the container's folder.
 const ROOT: &str = "root";
+/// Where the container's folder and its image are mounted once more with mapped owners, beside that one.
+const OWN: &str = "own";
+/// See [`OWN`].
+const BASE: &str = "base";
+/// Folders that a container's folder has for its mounts.
+pub(super) const PLACES: [&str; 3] = [ROOT, OWN, BASE];
 
 /// What sysfs says that it is (linux/magic.h).
 const SYSFS_MAGIC: rustix::fs::FsWord = 0x6265_6572;
@@ -55,23 +63,46 @@ const DEVICE: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC);
 const DATA: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 
 /// Makes the container's tree and makes it the root. The working directory is the container's folder; `groups` are this
-/// container's control groups by controller. Where a container that has ended is copied, what it wrote is below, and read only:
+/// container's control groups by controller, and `users` the user namespace that owners are mapped by. Where a container that has ended is copied, what it wrote is below, and read only:
 /// what is made here lands in a layer that is thrown away.
 ///
 /// # Errors
 /// The kernel refuses a mount: which.
-pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)], copying: bool) -> anyhow::Result<()> {
+pub(super) fn enter(
+    plan: &Plan,
+    groups: &[(String, std::path::PathBuf)],
+    users: Option<&OwnedFd>,
+    copying: bool,
+) -> anyhow::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).context("make mounts private")?;
+    if let Some(users) = users {
+        for (source, layer) in [(".", OWN), ("image", BASE)] {
+            let mapped = users::mapped(Path::new(source), users).and_then(|mount| {
+                let at =
+                    openat(rustix::fs::CWD, layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+                users::attach(&mount, &at)
+            });
+            mapped.with_context(|| format!("map the owners of {source}"))?;
+        }
+    }
     let overlay = match (plan.mapping, copying) {
         (Mapping::Host, false) => c"lowerdir=image,upperdir=upper,workdir=work",
         (Mapping::Host, true) => c"lowerdir=upper:image,upperdir=copy/upper,workdir=copy/work",
+        (Mapping::Range { .. }, false) => c"lowerdir=base,upperdir=own/upper,workdir=own/work",
+        (Mapping::Range { .. }, true) => c"lowerdir=own/upper:base,upperdir=own/copy/upper,workdir=own/copy/work",
         // In a user namespace, overlay keeps its notes in attributes that every user may set (kernel 5.11).
-        (Mapping::One(_), false) => c"lowerdir=image,upperdir=upper,workdir=work,userxattr",
-        (Mapping::One(_), true) => c"lowerdir=upper:image,upperdir=copy/upper,workdir=copy/work,userxattr",
+        (Mapping::One(_) | Mapping::Delegated { .. }, false) => c"lowerdir=image,upperdir=upper,workdir=work,userxattr",
+        (Mapping::One(_) | Mapping::Delegated { .. }, true) => {
+            c"lowerdir=upper:image,upperdir=copy/upper,workdir=copy/work,userxattr"
+        }
     };
     mount("overlay", ROOT, "overlay", PLAIN, overlay).context("mount the image by overlay (needs Linux 5.11)")?;
     let root = openat(rustix::fs::CWD, ROOT, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     ["/proc", "/sys", "/dev"].iter().try_for_each(|path| no_link(&root, path))?;
+    // What has run has them.
+    for folder in plan.owned.iter().filter(|_| !copying) {
+        own(&target(&root, &folder.path, Shape::Folder)?, folder.account, &folder.path)?;
+    }
     for path in &plan.writable {
         // A mount of its own stays writable when the tree around it is made read-only.
         let at = target(&root, path, Shape::Folder)?;
@@ -80,7 +111,7 @@ pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)], copyin
     }
     // Afterwards, or what is mounted within those would be hidden.
     for mount in &plan.mounts {
-        bind(&root, mount)?;
+        bind(&root, mount, users)?;
     }
     kernel(&root, plan.host_network).context("mount the kernel's file systems")?;
     devices(&root).context("fill /dev")?;
@@ -92,7 +123,7 @@ pub(super) fn enter(plan: &Plan, groups: &[(String, std::path::PathBuf)], copyin
     }
     for (file, target) in [("hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname")]
     {
-        bind(&root, &Mount { source: file.into(), target: target.into(), read_only: true })?;
+        bind(&root, &Mount { source: file.into(), target: target.into(), read_only: true, owner: None }, users)?;
     }
     for path in &plan.fixed {
         fix(&root, path)?;
@@ -184,23 +215,42 @@ fn existing(root: &OwnedFd, path: &str) -> Option<(OwnedFd, Shape)> {
     Some((found, shape))
 }
 
-fn bind(root: &OwnedFd, Mount { source, target: path, read_only }: &Mount) -> anyhow::Result<()> {
+/// Mounts a file or folder of the host, with its owners mapped where there are `users`.
+fn bind(
+    root: &OwnedFd,
+    Mount { source, target: path, read_only, owner }: &Mount,
+    users: Option<&OwnedFd>,
+) -> anyhow::Result<()> {
     let shape = match std::fs::metadata(source) {
         Ok(found) if found.is_dir() => Shape::Folder,
         Ok(_) => Shape::File,
         Err(error) => return Err(error).with_context(|| format!("mount {} on {path}", source.display())),
     };
     let at = target(root, path, shape)?;
-    mount_bind(source.as_path(), by_descriptor(&at))
-        .with_context(|| format!("mount {} on {path}", source.display()))?;
+    let mounted = match users {
+        Some(users) => users::mapped(source, users).and_then(|mount| users::attach(&mount, &at)),
+        None => mount_bind(source.as_path(), by_descriptor(&at)).map_err(io::Error::from),
+    };
+    mounted.with_context(|| format!("mount {} on {path}", source.display()))?;
     // The descriptor is of what is below now; the mount is what the path leads to.
     let at = target(root, path, shape)?;
+    if let Some(account) = owner {
+        own(&at, *account, path)?;
+    }
     if *read_only {
         remount_read_only(Path::new(&by_descriptor(&at)), PLAIN).with_context(|| format!("make {path} read-only"))
     } else {
         mount_remount(by_descriptor(&at), MountFlags::BIND | PLAIN | locked(&at), c"")
             .with_context(|| format!("restrict {path}"))
     }
+}
+
+/// Gives an open folder or file to somebody.
+fn own(at: &OwnedFd, account: Account, path: &str) -> anyhow::Result<()> {
+    let flags = rustix::fs::AtFlags::EMPTY_PATH;
+    let (user, group) = (rustix::fs::Uid::from_raw(account.user), rustix::fs::Gid::from_raw(account.group));
+    rustix::fs::chownat(at, "", Some(user), Some(group), flags)
+        .with_context(|| format!("give {path} to user {} and group {}", account.user, account.group))
 }
 
 /// Flags of a mount that a user namespace may not take away (`mount_namespaces(7)`).
@@ -287,13 +337,13 @@ fn control_groups(root: &OwnedFd, groups: &[(String, std::path::PathBuf)]) -> an
     match groups {
         [] => Ok(()),
         [(controller, group)] if controller.is_empty() => {
-            bind(root, &Mount { source: group.clone(), target: base.into(), read_only: true })
+            bind(root, &Mount { source: group.clone(), target: base.into(), read_only: true, owner: None }, None)
         }
         _ => {
             memory(root, base, "mode=755,size=64k,nosuid,nodev,noexec")?;
             for (controller, group) in groups {
                 let target = format!("{base}/{controller}");
-                bind(root, &Mount { source: group.clone(), target, read_only: true })?;
+                bind(root, &Mount { source: group.clone(), target, read_only: true, owner: None }, None)?;
             }
             Ok(remount_read_only(Path::new(&by_descriptor(&target(root, base, Shape::Folder)?)), DATA)?)
         }

@@ -6,21 +6,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::image::{Account, Config};
+use super::image::{Account, Config, Folder};
+use super::users::{self, Mapping};
 use crate::engine::{ContainerSpec, HostNetwork, ImageLayer, Resources};
 
 /// Variables of a container whose image and specification name none (environ(7)).
 const PATH: (&str, &str) = ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-
-/// How users inside map to users of the host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Mapping {
-    /// The host's own numbers: the engine runs as root, and the container without any capability.
-    Host,
-    /// A user namespace with one user and one group: the container's own, which are this one outside.
-    One(Account),
-}
 
 /// A folder or file that a container sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +21,9 @@ pub(super) struct Mount {
     /// Where it is seen.
     pub(super) target: String,
     pub(super) read_only: bool,
+    /// Whose it becomes: a new volume's, where only who is inside the user namespace can give it to somebody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) owner: Option<Account>,
 }
 
 /// A memory file system.
@@ -71,6 +65,9 @@ pub(super) struct Plan {
     pub(super) writable: Vec<String>,
     pub(super) mounts: Vec<Mount>,
     pub(super) memory: Vec<Memory>,
+    /// Folders of the image that are not root's, where the store could not give them their owners.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) owned: Vec<Folder>,
     /// Files that nobody inside may write, replace or remove.
     pub(super) fixed: Vec<String>,
     /// The container whose network this one is in.
@@ -100,7 +97,7 @@ pub(super) fn plan(
     beside: Option<Account>,
 ) -> Result<Plan, String> {
     refuse(spec)?;
-    let one = matches!(mapping, Mapping::One(_));
+    let one = !mapping.has_users();
     let account = match beside {
         // In the other one's user namespace there is its user and no other.
         Some(account) if one => account,
@@ -115,16 +112,16 @@ pub(super) fn plan(
         source: volume(&mount.volume),
         target: mount.target.clone(),
         read_only: mount.read_only,
+        owner: None,
     });
     let binds = spec.binds.iter().map(|bind| Mount {
         source: bind.source.clone().into(),
         target: bind.target.clone(),
         read_only: bind.read_only,
+        owner: None,
     });
-    let memory = spec.tmpfs.iter().map(|(target, options)| Memory {
-        target: target.clone(),
-        options: if one { unowned(options) } else { options.clone() },
-    });
+    let memory =
+        spec.tmpfs.iter().map(|(target, options)| Memory { target: target.clone(), options: owned(options, mapping) });
     let env = std::iter::once((PATH.0.to_owned(), PATH.1.to_owned()));
     let env = env.chain([("HOSTNAME".to_owned(), spec.hostname.clone())]).chain(config.env.clone());
     Ok(Plan {
@@ -145,6 +142,7 @@ pub(super) fn plan(
         writable,
         mounts: volumes.chain(binds).collect(),
         memory: memory.collect(),
+        owned: if matches!(mapping, Mapping::Delegated { .. }) { config.owned() } else { Vec::new() },
         fixed: spec.fixed.clone(),
         beside: spec.beside.clone(),
         networks: spec.networks.iter().map(|place| place.network.clone()).collect(),
@@ -185,7 +183,8 @@ pub fn preview(
     beside: Option<&ContainerSpec>,
 ) -> Result<serde_json::Value, String> {
     let config = super::image::config(layer.tar.as_ref()).map_err(|error| error.to_string())?;
-    let mapping = user.map_or(Mapping::Host, |user| Mapping::One(Account { user, group: user }));
+    let range = Mapping::Range { first: users::first_of(&spec.name) };
+    let mapping = user.map_or(range, |user| Mapping::One(Account { user, group: user }));
     let beside = beside.map(|other| account(&other.user)).transpose()?;
     let (image, volumes) = (Path::new("/STORE/images/ID/files"), Path::new("/STORE/volumes"));
     let plan = plan(spec, image, &config, volumes, mapping, beside)?;
@@ -202,9 +201,18 @@ pub(super) fn account(text: &str) -> Result<Account, String> {
     Ok(Account { user: number(user)?, group: number(group)? })
 }
 
-/// Options of a memory file system without its owner, who is the only user there is.
-fn unowned(options: &str) -> String {
-    let kept = options.split(',').filter(|option| !option.starts_with("uid=") && !option.starts_with("gid="));
+/// Options of a memory file system with the host's number of its owner, and without it where there is one user.
+fn owned(options: &str, mapping: Mapping) -> String {
+    let owner = |option: &str| {
+        let (name, number) = option.split_once('=').filter(|(name, _)| ["uid", "gid"].contains(name))?;
+        let number: Option<u32> = number.parse().ok();
+        Some(number.map_or_else(|| option.to_owned(), |number| format!("{name}={}", mapping.outside(number))))
+    };
+    let kept = options.split(',').filter_map(|option| match owner(option) {
+        Some(_) if !mapping.has_users() => None,
+        Some(owner) => Some(owner),
+        None => Some(option.to_owned()),
+    });
     kept.collect::<Vec<_>>().join(",")
 }
 

@@ -1,7 +1,7 @@
 //! What a process in a container gives up before its command starts: the host's keys and descriptors, other groups, every
 //! capability in all five sets (CVE-2022-27649), new privileges, and most system calls.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use anyhow::Context;
@@ -10,7 +10,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
-use super::plan::{Mapping, Process};
+use super::plan::Process;
+use super::users::{self, Mapping};
 use super::{filter, sys};
 
 /// Descriptors that a process may have.
@@ -18,7 +19,7 @@ const DESCRIPTORS: u64 = 16_384;
 /// The last capability of Linux 6.18 is 40; the kernel says where they end.
 const CAPABILITIES: u32 = 63;
 
-/// Gives everything up; what follows is the exec. `shim` is the channel to the parent, with which this process ends; `filters` are
+/// Gives everything up; what follows is the exec. `users` is the user namespace of a container with a range; `shim` is the channel to the parent, with which this process ends; `filters` are
 /// compiled seccomp programs, installed in their order.
 ///
 /// # Errors
@@ -26,6 +27,7 @@ const CAPABILITIES: u32 = 63;
 pub(super) fn drop_all(
     process: &Process,
     mapping: Mapping,
+    users: Option<&OwnedFd>,
     shim: &UnixStream,
     filters: &[filter::Program],
 ) -> anyhow::Result<()> {
@@ -33,8 +35,12 @@ pub(super) fn drop_all(
     setrlimit(Resource::RLIMIT_CORE, 0, 0).context("forbid core dumps")?;
     // Only root may raise what this user is given.
     let (_, given) = getrlimit(Resource::RLIMIT_NOFILE).context("read the bound of descriptors")?;
-    let most = if mapping == Mapping::Host { DESCRIPTORS } else { DESCRIPTORS.min(given) };
+    let most = if mapping.is_by_root() { DESCRIPTORS } else { DESCRIPTORS.min(given) };
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("bound descriptors")?;
+    if let Some(users) = users {
+        // Whoever joins has every capability there, so they are given up afterwards.
+        users::join(users).context("join the container's users")?;
+    }
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     for capability in (0..=CAPABILITIES).filter_map(|number| CapabilitySet::from_bits(1 << number)) {
         // Those that the kernel does not know are in no set.
@@ -44,7 +50,7 @@ pub(super) fn drop_all(
     }
     rustix::thread::clear_ambient_capability_set().context("empty the ambient set")?;
     let (user, group) = (Uid::from_raw(process.account.user), Gid::from_raw(process.account.group));
-    if mapping == Mapping::Host {
+    if mapping.has_users() {
         setgroups(&[]).context("leave all groups")?;
     }
     setresgid(group, group, group).with_context(|| format!("become group {group}"))?;

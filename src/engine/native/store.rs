@@ -24,6 +24,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
+use super::users;
 use crate::engine::labels::Identity;
 use crate::host::{is_running, make_private, process_identity, sweep_unfinished};
 
@@ -268,7 +269,9 @@ pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
     for _ in 0..TRIES {
         tried = match std::fs::remove_dir_all(path) {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                open_up(path).and_then(|()| std::fs::remove_dir_all(path))
+                open_up(path).and_then(|()| std::fs::remove_dir_all(path)).or_else(|error| {
+                    users::remove(path).map_err(|more| io::Error::new(error.kind(), format!("{error}; {more}")))
+                })
             }
             removed => removed,
         };

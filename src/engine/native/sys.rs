@@ -3,10 +3,13 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
+use nix::sched::CloneFlags;
 
 /// Raises the loopback interface of this network namespace (netdevice(7)).
 pub(super) fn raise_loopback() -> io::Result<()> {
@@ -105,4 +108,48 @@ pub(super) fn close_on_exec() -> io::Result<()> {
     #[expect(unsafe_code, reason = "close_range(2) has no safe wrapper")]
     let result = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     Ok(Errno::result(result).map(drop)?)
+}
+
+/// Maps the owners of a mount that is nowhere yet by a user namespace.
+pub(super) fn map_mount(mount: &impl AsRawFd, users: RawFd) -> io::Result<()> {
+    // `struct mount_attr`: flags to set and to clear, propagation, the namespace.
+    let users = u64::try_from(users).map_err(|_| io::Error::from(Errno::EBADF))?;
+    let attributes: [u64; 4] = [libc::MOUNT_ATTR_IDMAP, 0, 0, users];
+    // SAFETY: the call reads an empty path and so many bytes, which outlive it.
+    #[expect(unsafe_code, reason = "mount_setattr(2) has no wrapper")]
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            attributes.as_ptr(),
+            size_of_val(&attributes),
+        )
+    };
+    Ok(Errno::result(result).map(drop)?)
+}
+
+/// A program in a user namespace of its own, in which it is nobody yet.
+pub(super) fn in_new_user_namespace(command: Command) -> Command {
+    before_exec(command, || Ok(nix::sched::unshare(CloneFlags::CLONE_NEWUSER)?))
+}
+
+/// A program as the root of a user namespace.
+pub(super) fn in_user_namespace(command: Command, users: std::fs::File) -> Command {
+    before_exec(command, move || {
+        nix::sched::setns(&users, CloneFlags::CLONE_NEWUSER)?;
+        nix::unistd::setresgid(0.into(), 0.into(), 0.into())?;
+        Ok(nix::unistd::setresuid(0.into(), 0.into(), 0.into())?)
+    })
+}
+
+/// `calls` makes system calls, and nothing else: it runs after a fork, where other threads may have held any lock.
+fn before_exec(mut command: Command, calls: impl FnMut() -> io::Result<()> + Send + Sync + 'static) -> Command {
+    // SAFETY: see above; both callers are here.
+    #[expect(unsafe_code, reason = "what runs between fork and exec may neither allocate nor lock")]
+    unsafe {
+        command.pre_exec(calls);
+    }
+    command
 }

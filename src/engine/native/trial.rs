@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{broken, failure};
 use super::cgroup::Groups;
 use super::image::Account;
-use super::{NativeEngine, filter, shim, store, sys};
+use super::{NativeEngine, filter, host, shim, store, sys, users};
 use crate::engine::{ErrorKind, Result};
 
 /// The role's name on the command line.
@@ -89,10 +89,10 @@ pub fn run(words: &[&str]) -> anyhow::Result<()> {
     let [folder] = words else { anyhow::bail!("{ROLE}: takes a folder") };
     std::env::set_current_dir(folder)?;
     let say = |trial: &Trial| crate::wire::send_blocking(&mut std::io::stdout().lock(), trial);
-    for trial in [control_groups(), more_users(), landlock()] {
+    for trial in [control_groups(), own_users(), landlock()] {
         say(&trial)?;
     }
-    let root = nix::unistd::geteuid().is_root();
+    let root = host::is_privileged();
     // What follows needs what went before.
     for attempt in [user_namespace as fn(bool) -> Trial, namespaces, loopback, overlay, proc, system_calls] {
         let trial = attempt(root);
@@ -258,14 +258,29 @@ fn control_groups() -> Trial {
     Trial::failed(what, found, groups.remedy())
 }
 
-/// Whether more users than one could be mapped. Containers do without.
-fn more_users() -> Trial {
-    let what = "newuidmap";
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there = std::env::split_paths(&path).any(|folder| folder.join("newuidmap").is_file());
-    let found =
-        if there { "there, and not used yet" } else { "not there, and not needed: a user's container has one user" };
-    Trial { needed: false, ..Trial::ok(what, found) }
+/// Whether containers have users of their own. They do without.
+fn own_users() -> Trial {
+    let what = "own users";
+    if host::is_privileged() {
+        return match users::can_be_mapped([Path::new(".")]) {
+            Ok(()) => Trial::ok(what, "can be mapped: who breaks out is nobody on this host"),
+            Err(why) => {
+                let found = format!("{why}. A container's users have this host's numbers");
+                let remedy =
+                    "use Linux 5.19 or newer, and a folder on ext4, xfs, btrfs or tmpfs: XDG_DATA_HOME=/var/tmp/data";
+                Trial { needed: false, ..Trial::failed(what, found, remedy) }
+            }
+        };
+    }
+    let one = |why: String, remedy: String| {
+        let found = format!("{why}. A container has one user, who is you outside");
+        Trial { needed: false, ..Trial::failed(what, found, remedy) }
+    };
+    match users::delegated().map(users::namespace) {
+        Ok(Ok(_)) => Trial::ok(what, "can be mapped by newuidmap: who breaks out is not you"),
+        Ok(Err(error)) => one(format!("newuidmap fails: {error}"), "sudo apt-get install --reinstall uidmap".into()),
+        Err((why, remedy)) => one(why, remedy),
+    }
 }
 
 fn landlock() -> Trial {

@@ -31,12 +31,12 @@ use tokio::sync::watch;
 
 use super::child::{self, SETUP, Setup};
 use super::image::Account;
-use super::plan::Mapping;
 use super::protocol::SOCKET;
 use super::store::{self, End, remove_tree};
-use super::{cgroup, sys};
+use super::users::Mapping;
+use super::{cgroup, sys, users};
 use lifeline::Lifeline;
-use process::{Parent, Started, await_ready, channel, spawn};
+use process::{Parent, Started, Users, await_ready, channel, spawn};
 use state::Shim;
 use terminals::Terminals;
 
@@ -108,7 +108,7 @@ fn begin_in_groups(
     copying: bool,
 ) -> anyhow::Result<(tokio::runtime::Runtime, Arc<Shim>, Child, UnixListener)> {
     let listener = UnixListener::bind(SOCKET).context("listen for clients")?;
-    let Made { runtime, child, parent, go, terminal, lifeline } = make(&setup, copying)?;
+    let Made { runtime, child, parent, users, go, terminal, lifeline } = make(&setup, copying)?;
     let (outputs, input, child) = streams::of(&runtime, child, terminal.as_ref(), &setup.plan)?;
     let first = child.id().and_then(|id| i32::try_from(id).ok()).context("the first process has ended")?;
     let pidfd = rustix::process::Pid::from_raw(first).context("the first process has ended")?;
@@ -117,6 +117,7 @@ fn begin_in_groups(
     let shim = Shim {
         first,
         parent,
+        users,
         go: Mutex::new(Some(go)),
         started: watch::Sender::new(false),
         ended: watch::Sender::new(None),
@@ -137,19 +138,34 @@ struct Made {
     runtime: tokio::runtime::Runtime,
     child: Child,
     parent: Parent,
+    users: Users,
     go: UnixStream,
     terminal: Option<OwnedFd>,
     lifeline: Arc<Lifeline>,
 }
 
 fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
-    if let Mapping::One(outside) = setup.plan.mapping {
-        match setup.beside.filter(|_| !copying) {
-            Some(other) => join_user(other).context("join the user namespace beside")?,
-            None => own_user(setup.plan.process.account, outside).context("make a user namespace")?,
+    let mapping = setup.plan.mapping;
+    match (setup.beside.filter(|_| !copying), mapping) {
+        (Some(other), Mapping::One(_) | Mapping::Delegated { .. }) => {
+            join_user(other).context("join the user namespace beside")?;
         }
-        keep_capabilities()?;
+        (None, Mapping::One(outside)) => {
+            own_user(setup.plan.process.account, outside).context("make a user namespace")?;
+        }
+        (None, Mapping::Delegated { .. }) => {
+            users::namespace(mapping).and_then(|users| users::join(&users)).context("make a user namespace")?;
+        }
+        (_, Mapping::Host | Mapping::Range { .. }) => {}
     }
+    let users = match mapping {
+        Mapping::Range { .. } => Users::new(mapping).context("make the container's users")?,
+        Mapping::Host => Users::default(),
+        Mapping::One(_) | Mapping::Delegated { .. } => {
+            keep_capabilities()?;
+            Users::default()
+        }
+    };
     // Not earlier: of a process that is not dumpable, nobody but root may write the maps.
     nix::sys::prctl::set_dumpable(false)?;
     let lifeline = lifeline::watch(setup.groups.clone()).context("watch the engine")?;
@@ -158,9 +174,9 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
         let (near, far) = channel()?;
         let streams = if setup.plan.process.tty { Stdio::null } else { Stdio::piped };
         let input = if setup.plan.stdin { streams() } else { Stdio::null() };
-        let number = far.as_raw_fd().to_string();
-        let words = [child::FIRST, &number, child::COPY];
-        let words = &words[..if copying { 3 } else { 2 }];
+        let (number, users) = (far.as_raw_fd().to_string(), users.word());
+        let words = [child::FIRST, &number, &users, child::COPY];
+        let words = &words[..if copying { 4 } else { 3 }];
         let started = spawn(words, far, [input, streams(), streams()], None).await;
         let Started { child, parent } = started.context("make a process namespace and its first process")?;
         let first = child.id();
@@ -176,7 +192,7 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
         let terminal = await_ready(&near, network).await.context("start the container's first process")?;
         anyhow::Ok((child, parent, near, terminal))
     })?;
-    Ok(Made { runtime, child, parent, go, terminal, lifeline })
+    Ok(Made { runtime, child, parent, users, go, terminal, lifeline })
 }
 
 /// A user namespace in which this process' user is `inside`, and nobody else exists (`user_namespaces(7)`).

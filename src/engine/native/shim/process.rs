@@ -20,6 +20,7 @@ use tokio::process::Child;
 use tokio::sync::oneshot;
 
 use crate::engine::native::child;
+use crate::engine::native::users::{self, Mapping};
 
 /// Bytes of a parent's stack.
 const STACK: usize = 256 << 10;
@@ -43,6 +44,24 @@ pub(super) struct Parent {
     _keep: mpsc::Sender<Infallible>,
     /// The PID namespace of its children.
     pub(super) namespace: Arc<File>,
+}
+
+/// The user namespace of a container with users of its own, which every child inherits.
+#[derive(Default)]
+pub(super) struct Users(Option<File>);
+
+impl Users {
+    /// Makes it.
+    pub(super) fn new(mapping: Mapping) -> std::io::Result<Self> {
+        let namespace = users::namespace(mapping)?;
+        fcntl(&namespace, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        Ok(Self(Some(namespace)))
+    }
+
+    /// Its descriptor, as a child's command line has it.
+    pub(super) fn word(&self) -> String {
+        self.0.as_ref().map_or_else(|| child::NO_USERS.to_owned(), |namespace| namespace.as_raw_fd().to_string())
+    }
 }
 
 /// Starts this executable in a role, with one descriptor of its own and these streams: in a PID namespace, or, as its first process,

@@ -7,7 +7,7 @@ use tokio::net::UnixStream;
 use tokio::sync::watch;
 
 use super::lifeline::Lifeline;
-use super::process::Parent;
+use super::process::{Parent, Users};
 use super::streams::{Input, Outputs};
 use super::terminals::Terminals;
 use crate::engine::native::child::Setup;
@@ -20,6 +20,7 @@ pub(super) struct Shim {
     pub(super) first: i32,
     /// What started it.
     pub(super) parent: Parent,
+    pub(super) users: Users,
     /// The channel to the first process until it becomes the command.
     pub(super) go: Mutex<Option<UnixStream>>,
     pub(super) started: watch::Sender<bool>,
