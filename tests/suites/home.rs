@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use crate::support::native::has_ended;
 use crate::support::process::{Done, World, recipe, wait_for};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,10 +23,11 @@ fn get(world: &World, id: &str, path: &str) -> Done {
 }
 
 fn kill_all(world: &World, role: &str) {
-    for pid in world.processes(role) {
-        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    let all = world.processes(role);
+    for pid in &all {
+        kill(Pid::from_raw(*pid), Signal::SIGKILL).unwrap();
     }
-    wait_for(role, || world.processes(role).is_empty().then_some(()));
+    wait_for(role, || all.iter().all(|pid| has_ended(*pid)).then_some(()));
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub(super) fn broken(operation: &'static str, object: &str) -> impl Fn(std::io::
             Io::TimedOut => ErrorKind::Deadline,
             _ => ErrorKind::Other,
         };
-        failure(operation, object, kind, error.to_string())
+        // With the reasons behind it: an archive's reader names the file alone.
+        failure(operation, object, kind, format!("{:#}", anyhow::Error::from(error)))
     }
 }
 

@@ -60,10 +60,11 @@ pub(super) async fn run(
     }
     let (frames, mut outputs) = mpsc::channel(1);
     let end = async {
-        say(to, &Reply::Exec(number)).await?;
         let pump = |stream, frame| pump(stream, frame, frames.clone());
         let input = open_streams(&mut child, terminal.as_deref(), pump)?;
         drop(frames);
+        // Afterwards: of a client that is gone by now, the command's terminal is read all the same.
+        say(to, &Reply::Exec(number)).await?;
         relay(&mut child, &mut outputs, input, &mut from, to).await
     };
     let end = tokio::select! {
@@ -93,7 +94,7 @@ async fn start(shim: &Shim, task: Task, tty: bool) -> Result<Joined, (ErrorKind,
         let (near, far) = channel()?;
         let entry = crate::wire::line(&Entry { first: shim.first, task })?;
         let streams = if tty { Stdio::null } else { Stdio::piped };
-        let words = [child::ENTER, &far.as_raw_fd().to_string()];
+        let words = [child::ENTER, &far.as_raw_fd().to_string(), &shim.users.word()];
         let namespace = Some(shim.parent.namespace.clone());
         anyhow::Ok((spawn(&words, far, [streams(), streams(), streams()], namespace).await?, near, entry))
     };
