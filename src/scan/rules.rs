@@ -370,10 +370,11 @@ mod tests {
             ("airtable-token", ["pat", "aB3dE6gH9jK2mN", ".", &hex].concat()),
             ("url-password", ["https", "://", "a-user", ":", "Tr0ub4dor-x9!", "@api.example.com/"].concat()),
             ("url-password", ["redis", "://", ":", "Tr0ub4dor-x9!", "@cache.example.com/"].concat()),
+            ("aws-access-key", ["AKIA", "QYLPMN5HHHFPZAM2"].concat()),
             ("resend-key", ["re_", "aB3dE6gH", "_", "9jK2mNpQ4rS7tU1vW5xY8zA0"].concat()),
         ];
         for (rule, token) in &tokens {
-            for around in ["", "path pattern re_try https://example.com/a (re_use) ", "://:::// re_re_re_ patpat "] {
+            for around in ["", "path pattern re_try https://example.com/a (re_use) ", "://:::// re_re_re_ patpat AKIA ASIAKIA "] {
                 let text = format!("{around}{token} {around}");
                 assert_eq!(find(&rules, &text).as_deref(), Some(*rule), "{text}");
             }
@@ -381,7 +382,7 @@ mod tests {
         // All that have such an expression.
         let begun = rules.all.iter().filter(|rule| rule.beginning.is_some()).map(|rule| rule.id.as_str());
         let tested: Vec<&str> = tokens.iter().map(|(rule, _)| *rule).collect();
-        assert!(begun.count() == 3 && rules.all.iter().all(|it| it.beginning.is_none() || tested.contains(&&*it.id)));
+        assert!(begun.count() == 4 && rules.all.iter().all(|it| it.beginning.is_none() || tested.contains(&&*it.id)));
     }
 
     #[test]

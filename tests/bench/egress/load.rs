@@ -26,6 +26,8 @@ const NEW_AT_ONCE: usize = 4;
 pub struct Load {
     /// Whether a rough idea is enough.
     pub quick: bool,
+    /// What is sent up, again and again: a mebibyte.
+    pub text: &'static [u8],
     /// Whether it is so slow that fewer bytes tell as much.
     pub slow: bool,
     /// The most that goes in one request, in MiB, if there is such a bound.
@@ -180,7 +182,6 @@ impl Load {
 
     /// Megabytes per second, there and back.
     async fn bytes(&self, count: usize) -> (f64, f64) {
-        let piece = vec![b'u'; 1 << 20];
         // In one request, or in as many as the way needs.
         let (each, times) = self.largest.map_or((count, 1), |each| (each, count / each));
         let megabytes = f64::from(u32::try_from(count).unwrap()) * 1.048_576;
@@ -192,7 +193,7 @@ impl Load {
         for _ in 0..times {
             stream.write_all(head.as_bytes()).await.unwrap();
             for _ in 0..each {
-                stream.write_all(&piece).await.unwrap();
+                stream.write_all(self.text).await.unwrap();
             }
             stream.flush().await.unwrap();
             answer(&mut stream).await;

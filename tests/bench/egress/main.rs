@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a bench may panic")]
 #![allow(unreachable_pub, reason = "the files are this bench's own")]
 
+mod alone;
 mod load;
 mod origin;
 mod peer;
@@ -47,6 +48,7 @@ fn main() {
     std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
     std::fs::set_permissions(folder.path(), permissions).unwrap();
     let origin = origin::start(folder.path());
+    let text: &[u8] = alone::text().leak();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let rows: Vec<(&str, Numbers)> = Peer::all()
         .into_iter()
@@ -56,12 +58,13 @@ fn main() {
             let running = peer.start(folder.path());
             let way = running.as_ref().map_or(Way::Direct, |it| it.way.clone());
             let largest = matches!(peer, Peer::Pipelock).then_some(4);
-            let load = Load { quick, slow: matches!(peer, Peer::Mitmproxy), largest, way };
+            let load = Load { quick, text, slow: matches!(peer, Peer::Mitmproxy), largest, way };
             (name, runtime.block_on(load.measure(running.as_ref())))
         })
         .collect();
     drop(origin);
     print(&rows);
+    println!("\nThe scanner alone, with all rules, on what is sent up: {:.0} MB/s.", alone::rate(text));
 }
 
 fn print(rows: &[(&str, Numbers)]) {
