@@ -374,7 +374,9 @@ mod tests {
             ("resend-key", ["re_", "aB3dE6gH", "_", "9jK2mNpQ4rS7tU1vW5xY8zA0"].concat()),
         ];
         for (rule, token) in &tokens {
-            for around in ["", "path pattern re_try https://example.com/a (re_use) ", "://:::// re_re_re_ patpat AKIA ASIAKIA "] {
+            for around in
+                ["", "path pattern re_try https://example.com/a (re_use) ", "://:::// re_re_re_ patpat AKIA ASIAKIA "]
+            {
                 let text = format!("{around}{token} {around}");
                 assert_eq!(find(&rules, &text).as_deref(), Some(*rule), "{text}");
             }
