@@ -146,10 +146,10 @@ pub(super) fn delegated() -> Result<Mapping, (String, String)> {
         range_of(&text, name, root.user).ok_or_else(|| {
             let user = name.map_or_else(|| root.user.to_string(), str::to_owned);
             let found = format!("{file} reserves no {} numbers for {user}", COUNT - 1);
-            (
-                found,
-                format!("sudo usermod --add-subuids 1000000000-1000065535 --add-subgids 1000000000-1000065535 {user}"),
-            )
+            // Each user's own, beyond what login.defs(5) hands out.
+            let first = 1_000_000_000 + root.user % 10_000 * COUNT;
+            let range = format!("{first}-{}", first + COUNT - 1);
+            (found, format!("sudo usermod --add-subuids {range} --add-subgids {range} {user}"))
         })
     };
     let first = Account { user: first("/etc/subuid")?, group: first("/etc/subgid")? };
@@ -182,7 +182,7 @@ fn range_of(text: &str, name: Option<&str>, user: u32) -> Option<u32> {
 /// # Errors
 /// There is no range, or something stays.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
-    as_root(&["rm", "-rf", "--one-file-system", "--"], path)
+    as_root(&["rm", "-rf", "--"], path)
 }
 
 /// Gives a folder with all that is in it to somebody in a container with a range; `None` is the user who runs the engine.
