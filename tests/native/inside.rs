@@ -304,6 +304,10 @@ fn owns_files() {
         let path = format!("{folder}/made");
         if std::fs::write(&path, "x").is_ok() {
             say(&format!("made {folder}:{}", owner(&path)));
+            // Only its owner, and who is root where that one is known, can remove it.
+            let deep = std::path::Path::new(folder).join("deep");
+            std::fs::create_dir_all(&deep).unwrap();
+            std::fs::write(deep.join("file"), "x").unwrap();
         }
     }
     // The first process stays.
