@@ -418,6 +418,7 @@ async fn lab_nobody() {
             said.contains(&format!("is {user}:{user}, owners /:0 /opt:0 /home:{USER} /shared:{USER} /memory:{user}")),
             "{said}"
         );
+        assert!(said.contains("opens its output: true"), "{said}");
         // Users without capabilities make files where they may: root is nobody in particular.
         assert!(said.contains(&format!("made /memory:{user}")), "{said}");
         let (first, _) = lab.processes(&id);
@@ -493,6 +494,7 @@ async fn lab_ranged() {
             "{name}: {said}"
         );
         assert!(said.contains(&format!("made /memory:{user}")), "{name}: {said}");
+        assert!(said.contains("opens its output: true"), "{name}: {said}");
         // Who is root inside owns nothing of others', and has no capability.
         assert_eq!(said.contains("made /home:"), user == USER, "{name}: {said}");
         let (first, _) = lab.processes(&id);

@@ -63,6 +63,12 @@ impl Mapping {
         matches!(self, Self::Host | Self::Range { .. })
     }
 
+    /// Whether a user of the host is one of a range.
+    pub(super) fn has_outside(self, user: u32) -> bool {
+        let of = |first: u32| (first..first.saturating_add(COUNT - 1)).contains(&user);
+        matches!(self, Self::Delegated { first, .. } if of(first.user))
+    }
+
     /// The number of a user or group inside, as whoever makes the container sees it.
     pub(super) fn outside(self, number: u32) -> u32 {
         if let Self::Range { first } = self { first.saturating_add(number) } else { number }

@@ -1,6 +1,5 @@
 //! Volumes: made, given to whoever is inside the containers that use them, and removed.
 
-use std::io::ErrorKind as Io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -61,25 +60,19 @@ impl NativeEngine {
     ) -> std::io::Result<Option<Account>> {
         let volume = self.store.volume(&mount.volume);
         let (fresh, data) = (volume.join(FRESH), volume.join("data"));
+        let folder = config.folder(&mount.target);
+        if !fresh.exists() {
+            // One that ends with its bottle is in use by containers that keep it.
+            let owner = folder.map(|folder| folder.account).filter(|account| account.user != 0);
+            if !volume.join(store::PASSING).exists() {
+                hand_over(&data, mapping, owner)?;
+            }
+            return Ok(None);
+        }
         if mount.read_only {
             return Ok(None);
         }
-        let folder = config.folder(&mount.target);
-        let asked = match std::fs::read_to_string(&fresh) {
-            Ok(asked) => plan::account(&asked).ok(),
-            Err(error) if error.kind() == Io::NotFound => {
-                let owner = std::fs::metadata(&data)?.uid();
-                let account = folder.map(|folder| folder.account).filter(|account| account.user != 0);
-                return match mapping {
-                    Mapping::One(this) if owner != this.user => users::give(&data, None).map(|()| None),
-                    Mapping::Delegated { root, .. } if owner == root.user && account.is_some() => {
-                        users::give(&data, account).map(|()| None)
-                    }
-                    _ => Ok(None),
-                };
-            }
-            Err(error) => return Err(error),
-        };
+        let asked = plan::account(&std::fs::read_to_string(&fresh)?).ok();
         if let Some(folder) = folder {
             let place = files.join(mount.target.trim_start_matches('/'));
             if std::fs::read_dir(place).is_ok_and(|mut inside| inside.next().is_some()) {
@@ -96,5 +89,63 @@ impl NativeEngine {
         std::fs::remove_file(fresh)?;
         let account = folder.map(|folder| folder.account).or(asked);
         Ok(account.filter(|_| matches!(mapping, Mapping::Delegated { .. })))
+    }
+}
+
+/// Gives a volume's folder that containers with other users have used to those of this one: to `owner`, where there are several.
+///
+/// # Errors
+/// It is nobody's of them, and this user may not give it to them. It stays as it is.
+fn hand_over(data: &Path, mapping: Mapping, owner: Option<Account>) -> std::io::Result<()> {
+    let user = std::fs::metadata(data)?.uid();
+    let foreign = || {
+        std::io::Error::other(format!(
+            "{} belongs to user {user}, who is none of this user's subordinate ones in /etc/subuid: launch it with the range that it \
+             was made with, or as the one who made it. It stays as it is",
+            data.display()
+        ))
+    };
+    match mapping {
+        Mapping::Host | Mapping::Range { .. } => Ok(()),
+        Mapping::One(this) if user == this.user => Ok(()),
+        Mapping::One(_) => match users::delegated() {
+            Ok(range) if range.has_outside(user) => users::give(data, None),
+            _ => Err(foreign()),
+        },
+        Mapping::Delegated { root, .. } if user == root.user => {
+            owner.map_or(Ok(()), |owner| users::give(data, Some(owner)))
+        }
+        Mapping::Delegated { .. } if mapping.has_outside(user) => Ok(()),
+        Mapping::Delegated { .. } => Err(foreign()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_volume_of_nobody_inside_is_refused_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let user = std::fs::metadata(folder.path()).unwrap().uid();
+        let account = |user| Account { user, group: 1 };
+        let range = |first: u32| Mapping::Delegated { root: account(user + 1), first: account(first) };
+        let beyond = user + (1 << 16);
+        for (mapping, taken) in [
+            (Mapping::Host, true),
+            (Mapping::Range { first: beyond }, true),
+            (Mapping::One(account(user)), true),
+            (Mapping::One(account(user + 1)), false),
+            (range(user), true),
+            (range(user + 1), false),
+            (Mapping::Delegated { root: account(user), first: account(beyond) }, true),
+        ] {
+            let done = hand_over(folder.path(), mapping, None);
+            assert_eq!(done.is_ok(), taken, "{mapping:?}");
+            if let Err(error) = done {
+                assert!(error.to_string().contains("/etc/subuid") && error.to_string().contains("It stays"), "{error}");
+            }
+        }
+        assert_eq!(std::fs::metadata(folder.path()).unwrap().uid(), user);
     }
 }
