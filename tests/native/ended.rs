@@ -141,7 +141,12 @@ fn promise_12_a_paused_agent_of_which_everybody_is_dead_is_removed_by_the_next_c
 fn a_dead_egress_is_started_again_and_the_agent_goes_on() {
     for who in Who::BOUNDED {
         let world = World::new(who);
-        let bottle = world.idle();
+        world.write("work/notes.txt", "given\n");
+        world.hand_over(&world.folder().join("work"));
+        let work = world.folder().join("work").display().to_string();
+        // With a folder of the user's, the agent has other users inside than egress; what proves it again has the agent's.
+        let mounted = ["--mount", "--workspace", &work, "--no-project"];
+        let bottle = world.idle_with(if who == Who::Range { &mounted } else { &[] });
         kill_egress(&world, &bottle);
         let paused = |wanted: bool| wait_paused(&world, &bottle, wanted);
         paused(true);

@@ -80,12 +80,23 @@ impl NativeEngine {
             || failure(operation, &spec.name, ErrorKind::NotFound, format!("there is no image {}", spec.image));
         let image = self.store.image(&self.store.find(&spec.image).ok_or_else(missing)?);
         let config: image::Config = store::read(&image.join("config.json")).map_err(broken(operation, &spec.name))?;
-        let mapping = self.mapping(spec);
+        // Two that are created at the same moment must find each other.
+        let _turn = if spec.networks.is_empty() { None } else { Some(self.creating.lock().await) };
         let beside = match &spec.beside {
-            Some(other) => Some(self.record(operation, other)?.plan.process.account),
-            None => None,
+            Some(other) => Some((other.clone(), self.record(operation, other)?.plan)),
+            None => spec.networks.first().and_then(|place| {
+                let other = self.on_network(&place.network)?;
+                let plan = self.record(operation, &other).ok()?.plan;
+                Some((other, plan))
+            }),
         };
-        let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping, beside);
+        // Where a user makes them, who shares a network is in one user namespace: that one has the rights over it.
+        let mapping = match &beside {
+            Some((_, other)) if !other.mapping.is_by_root() => other.mapping,
+            _ => self.mapping(spec),
+        };
+        let account = beside.as_ref().filter(|_| spec.beside.is_some()).map(|(_, other)| other.process.account);
+        let plan = plan::plan(spec, &image.join("files"), &config, &self.store.volumes(), mapping, account);
         let mut plan = plan.map_err(refused)?;
         let groups = match &self.groups {
             _ if spec.never_starts => Vec::new(),
@@ -102,12 +113,6 @@ impl NativeEngine {
         if let (Ok(groups), false) = (&self.groups, spec.never_starts) {
             groups.prepare();
         }
-        // Two that are created at the same moment must find each other.
-        let _turn = if plan.networks.is_empty() { None } else { Some(self.creating.lock().await) };
-        let beside = match &spec.beside {
-            Some(other) => Some(other.clone()),
-            None => plan.networks.first().and_then(|network| self.on_network(network)),
-        };
         let addresses = plan.networks.iter().map(|network| self.addresses(network)).collect::<std::io::Result<_>>();
         let addresses = addresses.map_err(broken(operation, &spec.name))?;
         let mut setup = Setup { plan, groups, filters, beside: None, addresses };
@@ -119,7 +124,7 @@ impl NativeEngine {
         let (shims, store, file) = (self.shims.clone(), self.store.clone(), folder.join(SETUP));
         let groups = setup.groups.clone();
         let complete = async move {
-            if let Some(other) = beside {
+            if let Some((other, _)) = beside {
                 let joined = shims.first_process(&other, &store.container(&other)).await;
                 setup.beside = Some(joined?);
             }
