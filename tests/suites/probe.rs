@@ -92,7 +92,10 @@ fn agents_of_other_users_are_held_and_have_their_home() {
     for user in ["0:0", "4711:4712"] {
         let world = World::new();
         let manifest = world.state.path().join("users.yaml");
-        let text = format!("bottles: {{b: {{user: \"{user}\"}}}}\nagents: {{a: {{bottle: b, template: probe}}}}\n");
+        let bounds = World::bounds();
+        let text = format!(
+            "bottles: {{b: {{user: \"{user}\", bounds: {bounds}}}}}\nagents: {{a: {{bottle: b, template: probe}}}}\n"
+        );
         std::fs::write(&manifest, text).unwrap();
         let manifest = manifest.to_str().unwrap();
         let done = world.run(&["run", "a", "--manifest", manifest, "--yes", "--format", "json"]);
