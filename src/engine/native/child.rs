@@ -286,5 +286,6 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
 fn become_root(users: Option<&OwnedFd>) -> anyhow::Result<()> {
     let Some(users) = users else { return Ok(()) };
     users::become_root_of(users).context("become the container's root")?;
-    Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(nix::sys::prctl::set_dumpable(false)?)
 }

@@ -262,6 +262,7 @@ fn locked(at: &impl AsFd) -> MountFlags {
         (Has::NOSUID, MountFlags::NOSUID),
         (Has::NODEV, MountFlags::NODEV),
         (Has::NOATIME, MountFlags::NOATIME),
+        (Has::NODIRATIME, MountFlags::NODIRATIME),
         (Has::RELATIME, MountFlags::RELATIME),
         (Has::RDONLY, MountFlags::RDONLY),
     ];

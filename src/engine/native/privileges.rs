@@ -70,6 +70,8 @@ pub(super) fn drop_all(
 fn end_with(shim: &UnixStream) -> anyhow::Result<()> {
     use nix::sys::socket::{MsgFlags, recv};
     nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+    // The change makes this process what `fs.suid_dumpable` says: on some hosts, one that others of its user look into.
+    nix::sys::prctl::set_dumpable(false)?;
     match recv(shim.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
         Err(Errno::EAGAIN) => Ok(()),
         Ok(_) => anyhow::bail!("the shim has ended"),
