@@ -156,14 +156,16 @@ impl NativeEngine {
             return delegated.filter(|_| may).unwrap_or(one);
         }
         let store = || users::can_be_mapped([self.root.as_path()]).is_ok();
+        let sources = || spec.binds.iter().map(|bind| Path::new(&bind.source));
         // A mounted folder of an owner beyond the range would be nobody's inside.
         let has = |source: &Path| {
             let account = std::fs::metadata(source).map(|of| Account { user: of.uid(), group: of.gid() });
-            account.is_ok_and(users::has) && users::can_be_mapped([source]).is_ok()
+            account.is_ok_and(users::has)
         };
         let may = plan::account(&spec.user).is_ok_and(users::has)
             && *self.has_users.get_or_init(store)
-            && spec.binds.iter().all(|bind| has(Path::new(&bind.source)));
+            && sources().all(has)
+            && (spec.binds.is_empty() || users::can_be_mapped(sources()).is_ok());
         if may { Mapping::Range { first: users::first_of(&spec.name) } } else { Mapping::Host }
     }
 
