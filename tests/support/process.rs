@@ -1,7 +1,8 @@
 //! bottler as users run it: as a process, on a real engine.
 //!
 //! The engine is Docker. In the tests of the native engine, or where `BOTTLER_ENGINE` is `native`, it is that one, and
-//! `BOTTLER_TEST_AS` says who launches: `root`, `user` (with control groups of its own), `range` (and subordinate users) or `bare` (without).
+//! `BOTTLER_TEST_AS` says who launches: `root`, `user` (with control groups of its own), `range` (and subordinate users) or `bare`
+//! (without).
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};

@@ -64,7 +64,8 @@ pub(super) const COPY: &str = "copy";
 /// The word after a role in place of a descriptor of the container's users, where it has none of its own.
 pub(super) const NO_USERS: &str = "-";
 
-/// The first process: `container-first DESCRIPTOR USERS [copy]`, in the container's folder. Returns only if it cannot become the command.
+/// The first process: `container-first DESCRIPTOR USERS [copy]`, in the container's folder. Returns only if it cannot become the
+/// command.
 ///
 /// # Errors
 /// What could not be set up; the shim has been told.
@@ -234,8 +235,8 @@ pub(super) struct Entry {
     pub(super) task: Task,
 }
 
-/// A process beside a container's command: `container-enter DESCRIPTOR USERS`, in the container's folder. Returns where there is nothing
-/// to become.
+/// A process beside a container's command: `container-enter DESCRIPTOR USERS`, in the container's folder. Returns where there is
+/// nothing to become.
 ///
 /// # Errors
 /// It cannot join, or cannot do what it is for.
@@ -285,7 +286,7 @@ pub fn enter(words: &[&str]) -> anyhow::Result<()> {
 /// Becomes the root of a container with users of its own, and has the kernel kill this process with its parent as before.
 fn become_root(users: Option<&OwnedFd>) -> anyhow::Result<()> {
     let Some(users) = users else { return Ok(()) };
-    users::become_root_of(users).context("become the container's root")?;
+    sys::become_root_of(users).context("become the container's root")?;
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     Ok(nix::sys::prctl::set_dumpable(false)?)
 }

@@ -63,8 +63,8 @@ const DEVICE: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC);
 const DATA: MountFlags = PLAIN.union(MountFlags::NOEXEC);
 
 /// Makes the container's tree and makes it the root. The working directory is the container's folder; `groups` are this
-/// container's control groups by controller, and `users` the user namespace that owners are mapped by. Where a container that has ended is copied, what it wrote is below, and read only:
-/// what is made here lands in a layer that is thrown away.
+/// container's control groups by controller, and `users` the user namespace that owners are mapped by. Where a container that has
+/// ended is copied, what it wrote is below, and read only: what is made here lands in a layer that is thrown away.
 ///
 /// # Errors
 /// The kernel refuses a mount: which.

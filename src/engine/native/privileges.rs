@@ -11,7 +11,7 @@ use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::plan::Process;
-use super::users::{self, Mapping};
+use super::users::Mapping;
 use super::{filter, sys};
 
 /// Descriptors that a process may have.
@@ -19,8 +19,8 @@ const DESCRIPTORS: u64 = 16_384;
 /// The last capability of Linux 6.18 is 40; the kernel says where they end.
 const CAPABILITIES: u32 = 63;
 
-/// Gives everything up; what follows is the exec. `users` is the user namespace of a container with a range; `shim` is the channel to the parent, with which this process ends; `filters` are
-/// compiled seccomp programs, installed in their order.
+/// Gives everything up; what follows is the exec. `users` is the user namespace of a container with a range; `shim` is the channel
+/// to the parent, with which this process ends; `filters` are compiled seccomp programs, installed in their order.
 ///
 /// # Errors
 /// The kernel refuses: then nothing is started.
@@ -39,7 +39,7 @@ pub(super) fn drop_all(
     setrlimit(Resource::RLIMIT_NOFILE, most, most).context("bound descriptors")?;
     if let Some(users) = users {
         // Whoever joins has every capability there, so they are given up afterwards.
-        users::join(users).context("join the container's users")?;
+        sys::join_users(users).context("join the container's users")?;
     }
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     for capability in (0..=CAPABILITIES).filter_map(|number| CapabilitySet::from_bits(1 << number)) {

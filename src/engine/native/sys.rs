@@ -1,8 +1,9 @@
-//! System calls of a container's first process that have no safe wrapper, each in a function that cannot be called wrongly.
+//! System calls of a container's processes: those that have no safe wrapper, each in a function that cannot be called wrongly, and
+//! what is called by such a function.
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -137,11 +138,19 @@ pub(super) fn in_new_user_namespace(command: Command) -> Command {
 
 /// A program as the root of a user namespace.
 pub(super) fn in_user_namespace(command: Command, users: std::fs::File) -> Command {
-    before_exec(command, move || {
-        nix::sched::setns(&users, CloneFlags::CLONE_NEWUSER)?;
-        nix::unistd::setresgid(0.into(), 0.into(), 0.into())?;
-        Ok(nix::unistd::setresuid(0.into(), 0.into(), 0.into())?)
-    })
+    before_exec(command, move || become_root_of(&users))
+}
+
+/// Joins a user namespace as its root, with every capability over what is its users', and none over anything else.
+pub(super) fn become_root_of(users: &impl AsFd) -> io::Result<()> {
+    join_users(users)?;
+    nix::unistd::setresgid(0.into(), 0.into(), 0.into())?;
+    Ok(nix::unistd::setresuid(0.into(), 0.into(), 0.into())?)
+}
+
+/// Joins a user namespace.
+pub(super) fn join_users(users: &impl AsFd) -> io::Result<()> {
+    Ok(nix::sched::setns(users, CloneFlags::CLONE_NEWUSER)?)
 }
 
 /// `calls` makes system calls, and nothing else: it runs after a fork, where other threads may have held any lock.

@@ -19,7 +19,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use nix::unistd::{Gid, Uid, setfsgid, setfsuid, setresgid, setresuid};
+use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use rustix::thread::CapabilitiesSecureBits;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -272,24 +272,6 @@ pub(super) fn make_files_as_root_of(first: u32) -> io::Result<()> {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
     Ok(())
-}
-
-/// Joins a container's users as its root, with every capability over what is theirs and none over anything else.
-///
-/// # Errors
-/// The kernel refuses.
-pub(super) fn become_root_of(users: &impl AsFd) -> io::Result<()> {
-    join(users)?;
-    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))?;
-    Ok(setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))?)
-}
-
-/// Joins a container's users.
-///
-/// # Errors
-/// The kernel refuses.
-pub(super) fn join(users: &impl AsFd) -> io::Result<()> {
-    Ok(nix::sched::setns(users.as_fd(), nix::sched::CloneFlags::CLONE_NEWUSER)?)
 }
 
 #[cfg(test)]

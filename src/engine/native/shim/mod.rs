@@ -154,7 +154,7 @@ fn make(setup: &Setup, copying: bool) -> anyhow::Result<Made> {
             own_user(setup.plan.process.account, outside).context("make a user namespace")?;
         }
         (None, Mapping::Delegated { .. }) => {
-            users::namespace(mapping).and_then(|users| users::join(&users)).context("make a user namespace")?;
+            users::namespace(mapping).and_then(|users| sys::join_users(&users)).context("make a user namespace")?;
         }
         (_, Mapping::Host | Mapping::Range { .. }) => {}
     }
@@ -212,7 +212,7 @@ pub(super) fn own_user(inside: Account, outside: Account) -> anyhow::Result<()> 
 /// The user namespace of another container of this user's.
 fn join_user(first: i32) -> anyhow::Result<()> {
     let file = std::fs::File::open(format!("/proc/{first}/ns/user"))?;
-    Ok(nix::sched::setns(file, nix::sched::CloneFlags::CLONE_NEWUSER)?)
+    Ok(sys::join_users(&file)?)
 }
 
 /// Has children of any user keep the capabilities of this namespace through their exec, until they give them up.
