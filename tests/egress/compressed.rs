@@ -1,7 +1,6 @@
 //! Secrets in compressed and chunked bodies, by curl, on every way through the proxy: none arrives.
 
 use std::io::Write;
-use std::path::Path;
 
 use crate::lab::{Lab, PUBLIC, in_namespace};
 
@@ -21,18 +20,11 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     gzip.finish().unwrap()
 }
 
-async fn curl(ca: &Path, proxy: &str, arguments: &[&str]) -> String {
-    let mut command = tokio::process::Command::new("curl");
-    command.args(["--silent", "--show-error", "--max-time", "60", "-w", " %{http_code}", "--proxy", proxy]);
-    let output = command.arg("--cacert").arg(ca).args(arguments).output().await.unwrap();
-    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-}
-
 #[tokio::main]
 async fn attempt() {
     let names = [(HOST, vec![PUBLIC])].into();
     let mut lab = Lab::new(&format!("{{allow: [{HOST}, '{HOST}:8080']}}"), &names, &[SECRET]).await;
-    let (folder, proxy) = (tempfile::tempdir().unwrap(), format!("http://{}", lab.proxy));
+    let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| format!("@{}", folder.path().join(name).display());
     let text = format!("a text, {} and {SECRET}\n", "of no meaning, ".repeat(9000));
     std::fs::write(folder.path().join("plain"), &text).unwrap();
@@ -63,15 +55,11 @@ async fn attempt() {
             let headers = headers.iter().flat_map(|header| ["-H", header]);
             let words: Vec<&str> =
                 way.iter().map(String::as_str).chain(["--data-binary", &data]).chain(headers).collect();
-            let said = curl(&lab.ca_file(), &proxy, &words).await;
-            assert!(said.contains("secret_found") && said.ends_with(" 400"), "{what}: {said}");
-            lab.until_refused(&what, Some("secret_found")).await;
-            assert!(lab.seen.lock().unwrap().arrived.is_empty(), "{what}: it has arrived");
+            lab.curl_is_refused(&words, &what).await;
         }
     }
     // The way is there.
     std::fs::write(folder.path().join("gz"), gzip(b"a text of no meaning")).unwrap();
-    let said =
-        curl(&lab.ca_file(), &proxy, &[&ways[0][0], "--data-binary", &path("gz"), "-H", encoding, "-H", chunked]).await;
+    let said = lab.curl(&[&ways[0][0], "--data-binary", &path("gz"), "-H", encoding, "-H", chunked]).await;
     assert!(said.ends_with("here 200"), "{said}");
 }

@@ -1,7 +1,7 @@
 //! Uploads that are longer than what is inspected as a whole, by real clients: an honest one arrives byte for byte, and one with a
 //! secret near its end does not arrive whole, whether findings are blocked or masked.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::credential_sdks::sdks;
@@ -43,26 +43,6 @@ fn promise_09_a_long_upload_is_not_masked() {
     }
 }
 
-struct Client {
-    folder: tempfile::TempDir,
-    proxy: String,
-    ca: PathBuf,
-}
-
-impl Client {
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Sends something with curl; returns its status and what was answered.
-    async fn curl(&self, arguments: &[String]) -> String {
-        let mut command = tokio::process::Command::new("curl");
-        command.args(["--silent", "--show-error", "--max-time", "60", "-w", " %{http_code}", "--proxy", &self.proxy]);
-        let output = command.arg("--cacert").arg(&self.ca).args(arguments).output().await.unwrap();
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-    }
-}
-
 /// A file of that length, with this text in a line of it.
 fn file(path: &Path, text: &str) -> Vec<u8> {
     let mut content: Vec<u8> = (0..LENGTH).map(|at| b"0123456789 abcdef, of no meaning\n"[at % 33]).collect();
@@ -78,58 +58,51 @@ async fn uploads(action: &str) {
     let spec = format!("{{allow: [{BUCKET}, {HOST}], dlp: {{action: {action}}}}}");
     let names = [(BUCKET, vec![PUBLIC]), (HOST, vec![PUBLIC])].into();
     let mut lab = Lab::new(&spec, &names, &[SECRET]).await;
-    let client =
-        Client { folder: tempfile::tempdir().unwrap(), proxy: format!("http://{}", lab.proxy), ca: lab.ca_file() };
-    std::fs::write(client.path("fields.py"), FIELDS).unwrap();
-    let honest = file(&client.path("honest"), "");
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("fields.py"), FIELDS).unwrap();
+    let honest = file(&path("honest"), "");
     let token = leak();
     let dishonest = [("secret", SECRET), ("token", &token)];
     for (name, text) in dishonest {
-        file(&client.path(name), text);
+        file(&path(name), text);
     }
     // As one body, of a length that is said, and in chunks.
     for framing in [&[][..], &["-H", "Transfer-Encoding: chunked"], &["--http1.1", "-H", "Transfer-Encoding: chunked"]]
     {
         let put = |name: &str| {
-            let file = client.path(name).display().to_string();
+            let file = path(name).display().to_string();
             let words = ["-T", &file, &format!("https://{HOST}/{name}")].map(str::to_owned);
             [framing.iter().map(|word| (*word).to_owned()).collect(), words.to_vec()].concat()
         };
-        let said = client.curl(&put("honest")).await;
+        let said = lab.curl(&put("honest")).await;
         assert!(said.ends_with("here 200"), "{framing:?}: {said}");
         assert!(lab.seen.lock().unwrap().arrived.pop().unwrap().body == honest, "{framing:?}");
         for (name, _) in dishonest {
-            refused(&mut lab, &client.curl(&put(name)).await, name).await;
+            lab.curl_is_refused(&put(name), name).await;
         }
     }
     // Of both versions of the signature.
     for version in ["s3v4", "s3"] {
         let mut python = Command::new(PYTHON);
-        python.env("PYTHONPATH", sdks().0).arg(client.path("fields.py")).args([&id, version]);
+        python.env("PYTHONPATH", sdks().0).arg(path("fields.py")).args([&id, version]);
         let output = python.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let lines: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
         assert!(lines[0] == format!("https://{BUCKET}/") && lines.iter().any(|line| line.contains(&id)), "{lines:?}");
         let post = |name: &str, url: &str| {
             let fields = lines[1..].iter().flat_map(|line| ["--form-string".to_owned(), line.clone()]);
-            let file = ["-F".to_owned(), format!("file=@{}", client.path(name).display()), url.to_owned()];
+            let file = ["-F".to_owned(), format!("file=@{}", path(name).display()), url.to_owned()];
             fields.chain(file).collect::<Vec<_>>()
         };
-        let said = client.curl(&post("honest", &lines[0])).await;
+        let said = lab.curl(&post("honest", &lines[0])).await;
         assert!(said.ends_with("here 200"), "{version}: {said}");
         let arrived = lab.seen.lock().unwrap().arrived.pop().unwrap().body;
         assert!(memchr::memmem::find(&arrived, &honest).is_some(), "{version}");
         for (name, _) in dishonest {
-            refused(&mut lab, &client.curl(&post(name, &lines[0])).await, name).await;
+            lab.curl_is_refused(&post(name, &lines[0]), name).await;
         }
         // The id of a key is one to S3 alone.
-        refused(&mut lab, &client.curl(&post("honest", &format!("https://{HOST}/"))).await, "elsewhere").await;
+        lab.curl_is_refused(&post("honest", &format!("https://{HOST}/")), "elsewhere").await;
     }
-}
-
-/// Asserts that a request was refused for what it holds, and has not arrived.
-async fn refused(lab: &mut Lab, said: &str, name: &str) {
-    assert!(said.contains("secret_found") && said.ends_with(" 400"), "{name}: {said}");
-    lab.until_refused(name, Some("secret_found")).await;
-    assert!(lab.seen.lock().unwrap().arrived.is_empty(), "{name} has arrived");
 }

@@ -200,6 +200,23 @@ impl Lab {
         ca_file(&self.folder)
     }
 
+    /// Sends something with curl; returns what was answered, and the status.
+    pub async fn curl(&self, arguments: &[impl AsRef<std::ffi::OsStr>]) -> String {
+        let mut command = tokio::process::Command::new("curl");
+        command.args(["--silent", "--show-error", "--max-time", "60", "-w", " %{http_code}"]);
+        command.arg("--proxy").arg(format!("http://{}", self.proxy)).arg("--cacert").arg(self.ca_file());
+        let output = command.args(arguments).output().await.unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    }
+
+    /// Sends something with curl that is refused for what it holds, and does not arrive.
+    pub async fn curl_is_refused(&mut self, arguments: &[impl AsRef<std::ffi::OsStr>], what: &str) {
+        let said = self.curl(arguments).await;
+        assert!(said.contains("secret_found") && said.ends_with(" 400"), "{what}: {said}");
+        self.until_refused(what, Some("secret_found")).await;
+        assert!(self.seen.lock().unwrap().arrived.is_empty(), "{what}: it has arrived");
+    }
+
     /// Sends a command, without waiting for its acknowledgement.
     pub async fn tell(&mut self, action: Do) {
         let command: CommandOf<Egress> = SidecarCommand { n: 1, action };
