@@ -62,8 +62,13 @@ pub(super) fn check_running(state: &StateDir, bottle: &str) -> Result<(), Failur
 
 pub(super) fn state() -> Result<StateDir, Failure> {
     let state = StateDir::open().map_err(|error| {
-        Failure::new(Class::Internal, format!("open the state directory: {error}"))
-            .hint("set XDG_STATE_HOME to a writable directory")
+        let hint = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                "run it as the user whose it is, or set XDG_STATE_HOME to a folder of this user's"
+            }
+            _ => "set XDG_STATE_HOME to a writable directory",
+        };
+        Failure::new(Class::Internal, format!("open the state directory: {error}")).hint(hint)
     })?;
     if let Some(notice) = &state.notice {
         print_message(&crate::report::printable(&format!("warning: {notice}")));

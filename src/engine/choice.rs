@@ -72,7 +72,8 @@ pub fn is_local(address: &str) -> bool {
 
 /// The address of this user's native engine, where it has been used.
 pub fn native_in_use() -> Option<String> {
-    native_address().ok().filter(|address| Path::new(&address[native::SCHEME.len()..]).is_dir())
+    let is_own = |path: &Path| path.is_dir() && crate::host::check_own(path).is_ok();
+    native_address().ok().filter(|address| is_own(Path::new(&address[native::SCHEME.len()..])))
 }
 
 /// The address of this user's native engine: `$XDG_DATA_HOME/bottler/native`.

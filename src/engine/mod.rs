@@ -94,6 +94,10 @@ pub trait Engine: Send + Sync {
 
     /// Creates a volume.
     async fn volume_create(&self, spec: &VolumeSpec) -> Result<()>;
+    /// Refuses a volume that this user's containers could not use.
+    async fn volume_check(&self, _name: &str) -> Result<()> {
+        Ok(())
+    }
     /// Removes a volume.
     async fn volume_remove(&self, name: &str) -> Result<Removal>;
 

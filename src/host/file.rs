@@ -3,7 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -29,6 +29,20 @@ pub fn make_private(path: &Path) -> io::Result<()> {
         }
         kind => io::Error::new(kind, format!("create the folder {}: {error}", path.display())),
     })
+}
+
+/// Refuses a folder of another user's. Files that root makes in it would keep that user from what it has; an error of this user's
+/// would not say whose it is. One that is not there is nobody's.
+///
+/// # Errors
+/// It is; the error names both.
+pub fn check_own(path: &Path) -> io::Result<()> {
+    let (own, Ok(found)) = (nix::unistd::geteuid().as_raw(), std::fs::metadata(path)) else { return Ok(()) };
+    if found.uid() == own {
+        return Ok(());
+    }
+    let why = format!("{} belongs to user {}, and this is user {own}", path.display(), found.uid());
+    Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }
 
 /// Replaces a file atomically, readable by this user only. A reader sees the old or the new content, even after a

@@ -12,7 +12,7 @@ mod ssh_agent;
 
 pub use command::{Limits, output};
 pub use executable::loadable;
-pub use file::{create_whole, keep_on_disk, make_private, replace, replace_in_memory, sweep_unfinished};
+pub use file::{check_own, create_whole, keep_on_disk, make_private, replace, replace_in_memory, sweep_unfinished};
 pub use id::{random_base36, random_seed};
 pub use lock::{ByteRange, exclusive, is_held, try_exclusive, try_shared, wait_exclusive};
 pub use network::{Route, addresses, own_addresses, readable_routes, routes, routes_v6};

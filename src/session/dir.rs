@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::host::{
-    ByteRange, is_held, make_private, random_base36, replace, sweep_unfinished, try_exclusive, try_shared,
+    ByteRange, check_own, is_held, make_private, random_base36, replace, sweep_unfinished, try_exclusive, try_shared,
 };
 
 /// Characters at the end of a bottle's id.
@@ -145,12 +145,14 @@ impl StateDir {
     /// Opens this user's state directory and creates it if necessary.
     ///
     /// # Errors
-    /// Neither `XDG_STATE_HOME` nor `HOME` is set, or it cannot be created.
+    /// Neither `XDG_STATE_HOME` nor `HOME` is set, or it is another user's, or it cannot be created.
     pub fn open() -> io::Result<Self> {
         let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let base = var("XDG_STATE_HOME").or_else(|| Some(var("HOME")?.join(".local/state")));
         let base = base.ok_or_else(|| io::Error::other("neither XDG_STATE_HOME nor HOME is set"))?;
-        Self::at(&base.join("bottler"))
+        let path = base.join("bottler");
+        check_own(&path)?;
+        Self::at(&path)
     }
 
     /// Opens a state directory at a path.
@@ -294,16 +296,16 @@ impl StateDir {
     /// Reads a bottle's record; `None` if there is none yet.
     ///
     /// # Errors
-    /// The record cannot be read; the error names the file.
+    /// The record cannot be read, or is no record (`InvalidData`); the error names the file.
     pub fn read_record(&self, id: &str) -> io::Result<Option<Record>> {
         let path = self.bottle(id).join(RECORD);
-        let named = |why: &dyn std::fmt::Display| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("read {}: {why}", path.display()))
-        };
+        let named = |kind, why: &dyn std::fmt::Display| io::Error::new(kind, format!("read {}: {why}", path.display()));
         match std::fs::read(&path) {
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
-            Err(error) => Err(named(&error)),
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| named(&error)),
+            Err(error) => Err(named(error.kind(), &error)),
+            Ok(text) => {
+                serde_json::from_slice(&text).map(Some).map_err(|error| named(io::ErrorKind::InvalidData, &error))
+            }
         }
     }
 

@@ -97,8 +97,15 @@ async fn collect_one(
     if state.is_alive(bottle) {
         return Ok(None);
     }
-    let hint = || format!("nothing of it is removed; `bottler rm --force --discard {bottle}` removes all of it");
-    let record = state.read_record(bottle).with_context(hint)?;
+    let record = state.read_record(bottle).map_err(|error| {
+        let is_broken = error.kind() == std::io::ErrorKind::InvalidData;
+        let remedy = if is_broken {
+            format!("; `bottler rm --force --discard {bottle}` removes all of it")
+        } else {
+            String::new()
+        };
+        anyhow::Error::new(error).context(format!("nothing of it is removed{remedy}"))
+    })?;
     if record.as_ref().is_some_and(|record| record.endpoint != endpoint) {
         return Ok(None);
     }

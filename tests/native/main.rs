@@ -10,6 +10,7 @@ mod doctor;
 mod ended;
 mod escapes;
 mod inside;
+mod kept;
 mod killed;
 mod lab;
 mod launched;

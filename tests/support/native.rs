@@ -62,7 +62,8 @@ impl World {
         }
         for (name, text) in [
             ("passwd", format!("root:x:0:0::/root:/bin/sh\nranger:x:{USER}:{USER}::/:/bin/sh\n")),
-            ("subid", format!("ranger:{RANGE}:65536\n")),
+            ("subuid", format!("ranger:{RANGE}:65536\n")),
+            ("subgid", format!("ranger:{RANGE}:65536\n")),
         ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
@@ -99,7 +100,7 @@ impl World {
             let own = self.folder.path().display();
             let accounts = format!(
                 "touch /etc/subuid /etc/subgid; mount --bind {own}/passwd /etc/passwd; \
-                 mount --bind {own}/subid /etc/subuid; mount --bind {own}/subid /etc/subgid"
+                 mount --bind {own}/subuid /etc/subuid; mount --bind {own}/subgid /etc/subgid"
             );
             script += &format!("exec unshare --mount sh -ec '{accounts}; {exec}' \"$0\" \"$@\"");
         } else {
@@ -110,6 +111,15 @@ impl World {
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", self.folder.path());
         command.env("BOTTLER_ENGINE", "native").env("BOTTLER_TEST_WORLD", self.folder.path());
+        command
+    }
+
+    /// The same, run by root with this user's home.
+    pub fn command_as_root(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.folder.path().join("bottler"));
+        let own = self.command(&[]);
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()).env_clear();
+        command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command
     }
 

@@ -238,8 +238,7 @@ impl World {
     pub fn objects(&self) -> Vec<String> {
         let Ok(id) = std::fs::read_to_string(self.state.path().join("bottler/id")) else { return Vec::new() };
         assert!(!id.is_empty());
-        let Some(owner) = self.owner() else { return Vec::new() };
-        self.objects_of(&owner)
+        self.objects_of(&self.owner())
     }
 
     fn runs(&self, container: &str, words: &str) -> bool {
@@ -295,8 +294,8 @@ impl World {
         found
     }
 
-    fn owner(&self) -> Option<String> {
-        bottler::session::StateDir::at(&self.state.path().join("bottler")).ok().map(|state| state.owner)
+    fn owner(&self) -> String {
+        bottler::session::StateDir::at(&self.state.path().join("bottler")).unwrap().owner
     }
 
     /// This world's processes of a role, found by command line and environment.

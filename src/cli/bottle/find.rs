@@ -12,6 +12,10 @@ use crate::holder::reach;
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, PLAN_FILE, Record, StateDir, exit_record};
 
+fn own_user() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
 /// A bottle of this user, running or not.
 pub(in crate::cli) struct FoundBottle {
     pub(in crate::cli) id: String,
@@ -25,8 +29,18 @@ impl FoundBottle {
     pub(in crate::cli) fn find(id: &str) -> Result<Self, Failure> {
         let state = state()?;
         let unreadable = |error: std::io::Error| {
-            Failure::new(Class::Internal, format!("{id}: {error}"))
-                .hint(format!("`bottler rm --force --discard {id}` removes everything of it, including its workspace"))
+            let failure = Failure::new(Class::Internal, format!("{id}: {error}"));
+            match error.kind() {
+                std::io::ErrorKind::InvalidData => failure.hint(format!(
+                    "`bottler rm --force --discard {id}` removes everything of it, including its workspace"
+                )),
+                std::io::ErrorKind::PermissionDenied => {
+                    let path = state.path().display();
+                    failure
+                        .hint(format!("give the files in it back to this user: `sudo chown -R {} {path}`", own_user()))
+                }
+                _ => failure,
+            }
         };
         let found = if crate::session::valid_name(id) { state.read_record(id).map_err(unreadable)? } else { None };
         let record = found.ok_or_else(|| {

@@ -75,6 +75,10 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
         Some(name) if has(name) => KeptHome::Left(HomeOrigin::read(&known.state.bottle(id))),
         Some(_) | None => KeptHome::Gone,
     };
+    let left = matches!(home, KeptHome::Left(_)).then_some(kept.home.as_ref()).flatten();
+    for name in std::iter::once(&kept.volume).chain(left) {
+        known.engine.volume_check(name).await?;
+    }
     let image = match BottleImages::read(&known.state.bottle(id)) {
         _ if args.fresh_image => KeptImage::Fresh,
         Ok(images) => images.current.map_or(KeptImage::Plan, KeptImage::Built),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::cli::open::engines;
 use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::engine::{Engine, ErrorKind};
-use crate::report::{printable, table};
+use crate::report::{not_undone, printable, table};
 use crate::session::gc::{Collection, collect, collect_foreign};
 use crate::session::{Class, Failure, UndoOutcome, UndoRow};
 
@@ -80,18 +80,27 @@ fn print(args: &Args, collection: &Collection, images: &[String]) -> Result<(), 
             stray.why
         )));
     }
+    for bottle in collected {
+        if let Some(left) = not_undone(&bottle.undo) {
+            print_message(&left);
+        }
+    }
     let mut rows = Vec::new();
     for bottle in collected {
         rows.push(vec![
             bottle.bottle.clone(),
             "bottle".into(),
-            if args.dry_run { "dead".into() } else { "collected".into() },
+            match bottle.undo.iter().any(UndoRow::is_left) {
+                _ if args.dry_run => "dead".into(),
+                true => "not all".into(),
+                false => "collected".into(),
+            },
         ]);
         for row in &bottle.undo {
             let outcome = match &row.outcome {
                 UndoOutcome::Removed | UndoOutcome::Completed => "removed".to_owned(),
                 UndoOutcome::WasGone => "was gone".to_owned(),
-                UndoOutcome::Failed(why) => format!("failed: {why}"),
+                UndoOutcome::Failed(_) => "failed".to_owned(),
             };
             rows.push(vec![format!("  {}", row.name), row.kind.clone(), outcome]);
         }

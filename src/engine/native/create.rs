@@ -11,6 +11,7 @@ use super::image::{self, Account};
 use super::plan::{self, Plan};
 use super::shims::{self, Running};
 use super::store::{self, NetworkRecord, Record, discard, is_name, remove_tree};
+use super::subordinates::Subordinates;
 use super::users::Mapping;
 use super::{NativeEngine, cgroup, filter, host, mounts, protocol, shim, users};
 use crate::engine::{ContainerSpec, ErrorKind, Result};
@@ -149,7 +150,12 @@ impl NativeEngine {
         let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
         if !host::is_privileged() {
             let one = Mapping::One(Account { user: user.as_raw(), group: group.as_raw() });
-            let delegated = || users::delegated().ok().filter(|mapping| users::namespace(*mapping).is_ok());
+            let delegated = || {
+                Subordinates::find()
+                    .ok()
+                    .map(|theirs| theirs.mapping())
+                    .filter(|mapping| users::namespace(*mapping).is_ok())
+            };
             // A mounted folder of this user's would be nobody's inside.
             let delegated = *self.delegated.get_or_init(delegated);
             let may = spec.binds.is_empty() && plan::account(&spec.user).is_ok_and(users::has);

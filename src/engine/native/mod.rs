@@ -24,8 +24,10 @@ mod protocol;
 pub mod shim;
 mod shims;
 mod store;
+mod subordinates;
 mod sys;
 pub mod trial;
+mod user_namespace;
 mod users;
 mod volume;
 
@@ -304,6 +306,10 @@ impl Engine for NativeEngine {
 
     async fn volume_create(&self, spec: &VolumeSpec) -> Result<()> {
         self.make_volume(spec)
+    }
+
+    async fn volume_check(&self, name: &str) -> Result<()> {
+        self.check_volume(name)
     }
 
     async fn volume_remove(&self, name: &str) -> Result<Removal> {

@@ -6,7 +6,7 @@
 //! | `images/ID` | `config.json` and `files/` |
 //! | `tags/TAG` | the id of an image |
 //! | `containers/NAME` | `record.json`, and what its shim makes: socket, log, upper layer, end |
-//! | `volumes/NAME` | `labels.json` and `data/`; `passing`, where it ends with its bottle |
+//! | `volumes/NAME` | `labels.json` and `data/`; `passing`, where it ends with its bottle; `users.json`, where subordinate users had it |
 //! | `networks/NAME` | labels and address range |
 //! | `new/` | what is being made |
 //!
@@ -24,15 +24,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::plan::Plan;
-use super::users;
+use super::subordinates;
 use crate::engine::labels::Identity;
-use crate::host::{is_running, make_private, process_identity, sweep_unfinished};
+use crate::host::{check_own, is_running, make_private, process_identity, sweep_unfinished};
 
 /// Tells the folders that one process is making apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// The file in a volume that ends with its bottle.
 pub(super) const PASSING: &str = "passing";
+
+/// The file in a volume that says which subordinate users have used it last.
+pub(super) const USERS: &str = "users.json";
 
 /// A container's `record.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -71,6 +74,10 @@ impl Store {
     /// # Errors
     /// They cannot be made.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
+        check_own(root).map_err(|error| {
+            let remedy = "run it as the user whose it is, or set XDG_DATA_HOME to a folder of this user's";
+            io::Error::new(error.kind(), format!("{error}: {remedy}"))
+        })?;
         for folder in ["images", "tags", "containers", "volumes", "networks", "new"] {
             make_private(&root.join(folder))?;
         }
@@ -83,10 +90,19 @@ impl Store {
     pub(super) fn sweep(&self) {
         let new = self.root.join("new");
         for name in names(&new) {
-            let maker = name.rsplit_once('-').map_or("", |(maker, _)| maker);
-            if !is_running(maker) {
-                let _ = remove_tree(&new.join(name));
+            let (made, removed) =
+                name.split_once(REMOVED).map_or((&*name, None), |(made, removed)| (made, Some(removed)));
+            let maker = made.rsplit_once('-').map_or("", |(maker, _)| maker);
+            if is_running(maker) {
+                continue;
             }
+            let path = new.join(&name);
+            let object = removed.and_then(|removed| removed.split_once(REMOVED));
+            // What stays is listed again, or tried again by the next command.
+            let _ = match object {
+                Some((folder, name)) => remove_or_return(&path, &self.root.join(folder).join(name)),
+                None => remove_tree(&path),
+            };
         }
         for folder in ["", "networks", "tags"] {
             sweep_unfinished(&self.root.join(folder), None);
@@ -265,15 +281,34 @@ const TRIES: usize = 20;
 /// # Errors
 /// Something cannot be removed.
 pub(super) fn remove_tree(path: &Path) -> io::Result<()> {
+    remove_trees(&[path.to_owned()])
+}
+
+fn remove_trees(paths: &[PathBuf]) -> io::Result<()> {
+    let (mut denied, mut failed) = (Vec::new(), None);
+    for path in paths {
+        match remove_own(path) {
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => denied.push(path.as_path()),
+            Err(error) => failed = Some(error),
+            Ok(()) => {}
+        }
+    }
+    if !denied.is_empty() {
+        subordinates::remove(&denied)?;
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+fn remove_own(path: &Path) -> io::Result<()> {
     let mut tried = Ok(());
     for _ in 0..TRIES {
-        tried = match std::fs::remove_dir_all(path) {
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                open_up(path).and_then(|()| std::fs::remove_dir_all(path)).or_else(|error| {
-                    users::remove(path).map_err(|more| io::Error::new(error.kind(), format!("{error}; {more}")))
-                })
-            }
-            removed => removed,
+        tried = match std::fs::symlink_metadata(path) {
+            Ok(found) if !found.is_dir() => std::fs::remove_file(path),
+            Ok(_) => std::fs::remove_dir_all(path).or_else(|error| match error.kind() {
+                ErrorKind::PermissionDenied => open_up(path).and_then(|()| std::fs::remove_dir_all(path)),
+                _ => Err(error),
+            }),
+            Err(error) => Err(error),
         };
         match &tried {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {}
@@ -292,18 +327,46 @@ fn temporary() -> String {
     format!("{process}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Removes an object's folder. It loses its name at once: whoever is killed meanwhile leaves no half of it there.
+/// What stands in a name in `new/` before the folder and the name of an object that is being removed.
+const REMOVED: char = '~';
+
+/// The files that say what an object is. They are removed last.
+const RECORDS: [&str; 4] = ["record.json", "labels.json", PASSING, USERS];
+
+/// Removes an object's folder. It loses its name at once: whoever is killed meanwhile leaves no half of it there. What cannot be
+/// removed has its name again, so that it is listed, and can be removed later.
 ///
 /// # Errors
 /// Something cannot be removed.
 pub(super) fn discard(object: &Path) -> io::Result<()> {
-    let Some(root) = object.parent().and_then(Path::parent) else { return remove_tree(object) };
-    let going = root.join("new").join(temporary());
+    let parts =
+        || Some((object.parent()?.parent()?, object.parent()?.file_name()?.to_str()?, object.file_name()?.to_str()?));
+    let Some((root, folder, name)) = parts() else { return remove_tree(object) };
+    let going = root.join("new").join(format!("{}{REMOVED}{folder}{REMOVED}{name}", temporary()));
     match std::fs::rename(object, &going) {
-        Ok(()) => remove_tree(&going),
+        Ok(()) => remove_or_return(&going, object),
         Err(error) if error.kind() == ErrorKind::NotFound && !object.exists() => Ok(()),
         Err(_) => remove_tree(object),
     }
+    .map_err(|error| {
+        let path = object.display();
+        io::Error::new(error.kind(), format!("{path} stays: {error}; `sudo rm -rf {path}` removes it"))
+    })
+}
+
+/// Removes what had an object's name; what is left of it has that again.
+fn remove_or_return(going: &Path, object: &Path) -> io::Result<()> {
+    let content = std::fs::read_dir(going)?.flatten();
+    let but_records = content.filter(|entry| !RECORDS.iter().any(|record| entry.file_name() == *record));
+    let removed = remove_trees(&but_records.map(|entry| entry.path()).collect::<Vec<_>>());
+    if removed.is_ok() {
+        return remove_tree(going);
+    }
+    let has_a_record = RECORDS.iter().any(|record| going.join(record).exists());
+    if has_a_record && !object.exists() {
+        std::fs::rename(going, object)?;
+    }
+    removed
 }
 
 /// Makes every folder in a tree one that its owner may change.

@@ -131,6 +131,41 @@ pub(super) fn map_mount(mount: &impl AsRawFd, users: RawFd) -> io::Result<()> {
     Ok(Errno::result(result).map(drop)?)
 }
 
+/// A copy of this process that is in a user namespace of its own and waits; it ends when this is dropped, or with this process.
+pub(super) struct WaitingCopy {
+    pub(super) process: nix::unistd::Pid,
+    _ends: io::PipeWriter,
+}
+
+impl WaitingCopy {
+    /// The copy has what this process has in memory: only whoever may look into this one may look into it.
+    pub(super) fn in_new_user_namespace() -> io::Result<Self> {
+        const STACK: usize = 1 << 14;
+        let (mut waits, ends) = io::pipe()?;
+        let far = ends.as_raw_fd();
+        let wait = Box::new(|| {
+            // Its own copy would keep the pipe open.
+            let _ = nix::unistd::close(far);
+            let _ = io::Read::read(&mut waits, &mut [0]);
+            0
+        });
+        // SAFETY: it has a memory of its own, with this stack in it, and makes system calls, and nothing else: other threads may have
+        // held any lock.
+        #[expect(unsafe_code, reason = "a fork into a namespace has no safe wrapper")]
+        let process =
+            unsafe { nix::sched::clone(wait, &mut [0; STACK], CloneFlags::CLONE_NEWUSER, Some(libc::SIGCHLD)) }?;
+        Ok(Self { process, _ends: ends })
+    }
+}
+
+impl Drop for WaitingCopy {
+    fn drop(&mut self) {
+        // It is this process' child, and nobody else waits for it.
+        let _ = nix::sys::signal::kill(self.process, nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::wait::waitpid(self.process, None);
+    }
+}
+
 /// A program in a user namespace of its own, in which it is nobody yet.
 pub(super) fn in_new_user_namespace(command: Command) -> Command {
     before_exec(command, || Ok(nix::sched::unshare(CloneFlags::CLONE_NEWUSER)?))

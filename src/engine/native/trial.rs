@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{broken, failure};
 use super::cgroup::Groups;
 use super::image::Account;
+use super::subordinates::Subordinates;
 use super::{NativeEngine, filter, host, shim, store, sys, users};
 use crate::engine::{ErrorKind, Result};
 
@@ -276,7 +277,7 @@ fn own_users() -> Trial {
         let found = format!("{why}. A container has one user, who is you outside");
         Trial { needed: false, ..Trial::failed(what, found, remedy) }
     };
-    match users::delegated().map(users::namespace) {
+    match Subordinates::find().map(|theirs| users::namespace(theirs.mapping())) {
         Ok(Ok(_)) => Trial::ok(what, "can be mapped by newuidmap: who breaks out is not you"),
         Ok(Err(error)) => one(format!("newuidmap fails: {error}"), "sudo apt-get install --reinstall uidmap".into()),
         Err((why, remedy)) => one(why, remedy),

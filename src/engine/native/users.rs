@@ -16,8 +16,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 use rustix::thread::CapabilitiesSecureBits;
@@ -26,6 +25,7 @@ use sha2::{Digest, Sha256};
 
 use super::image::Account;
 use super::sys;
+use super::user_namespace::{Reserved, by_tool, made, made_by_root};
 
 /// Users, and groups, of a container: their numbers are below.
 pub(super) const COUNT: u32 = 1 << 16;
@@ -63,12 +63,6 @@ impl Mapping {
         matches!(self, Self::Host | Self::Range { .. })
     }
 
-    /// Whether a user of the host is one of a range.
-    pub(super) fn has_outside(self, user: u32) -> bool {
-        let of = |first: u32| (first..first.saturating_add(COUNT - 1)).contains(&user);
-        matches!(self, Self::Delegated { first, .. } if of(first.user))
-    }
-
     /// The number of a user or group inside, as whoever makes the container sees it.
     pub(super) fn outside(self, number: u32) -> u32 {
         if let Self::Range { first } = self { first.saturating_add(number) } else { number }
@@ -91,131 +85,17 @@ pub(super) fn has(account: Account) -> bool {
 /// # Errors
 /// The kernel, or newuidmap, refuses.
 pub(super) fn namespace(mapping: Mapping) -> io::Result<File> {
-    // Who is in it while it is mapped is a program that waits: a copy of this process, which has secrets, would be anybody's of
-    // this user's to read.
-    let mut waits = Command::new("cat");
-    waits.env_clear().env("PATH", PATH).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut waits = sys::in_new_user_namespace(waits).spawn()?;
-    let process = waits.id();
-    let made = map(process, mapping).and_then(|()| File::open(format!("/proc/{process}/ns/user")));
-    drop(waits.stdin.take());
-    waits.wait()?;
-    made
-}
-
-fn map(process: u32, mapping: Mapping) -> io::Result<()> {
     match mapping {
-        Mapping::Range { first } => ["uid_map", "gid_map"]
-            .iter()
-            .try_for_each(|file| std::fs::write(format!("/proc/{process}/{file}"), format!("0 {first} {COUNT}\n"))),
+        Mapping::Range { first } => made_by_root(first, COUNT),
         Mapping::Delegated { root, first } => {
-            by_tool("newuidmap", process, root.user, first.user)?;
-            by_tool("newgidmap", process, root.group, first.group)
+            let range = |first| Reserved { first, count: COUNT - 1 };
+            made(|process| {
+                by_tool("newuidmap", process, root.user, &[range(first.user)])?;
+                by_tool("newgidmap", process, root.group, &[range(first.group)])
+            })
         }
         Mapping::Host | Mapping::One(_) => Err(io::ErrorKind::InvalidInput.into()),
     }
-}
-
-fn by_tool(tool: &str, process: u32, root: u32, first: u32) -> io::Result<()> {
-    let path = find(tool).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {tool}")))?;
-    let numbers = [process, 0, root, 1, 1, first, COUNT - 1].map(|number| number.to_string());
-    let output = Command::new(path).args(numbers).env_clear().stdin(Stdio::null()).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-}
-
-/// Where ordinary programs are.
-const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
-
-/// Where systems have tools that gain privileges. `PATH` is not asked: a shim has none.
-const TOOLS: [&str; 5] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"];
-
-fn find(tool: &str) -> Option<PathBuf> {
-    TOOLS.iter().map(|folder| Path::new(folder).join(tool)).find(|path| path.is_file())
-}
-
-/// The mapping of an ordinary user's containers by that one's ranges.
-///
-/// # Errors
-/// There is none: why, and the command that changes it.
-pub(super) fn delegated() -> Result<Mapping, (String, String)> {
-    if find("newuidmap").is_none() || find("newgidmap").is_none() {
-        return Err(("there is no newuidmap".into(), "sudo apt-get install uidmap".into()));
-    }
-    let root = Account { user: nix::unistd::geteuid().as_raw(), group: nix::unistd::getegid().as_raw() };
-    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = name_of(&accounts, root.user);
-    let first = |file: &str| {
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        range_of(&text, name, root.user).ok_or_else(|| {
-            let user = name.map_or_else(|| root.user.to_string(), str::to_owned);
-            let found = format!("{file} reserves no {} numbers for {user}", COUNT - 1);
-            // Each user's own, beyond what login.defs(5) hands out.
-            let first = 1_000_000_000 + root.user % 10_000 * COUNT;
-            let range = format!("{first}-{}", first + COUNT - 1);
-            (found, format!("sudo usermod --add-subuids {range} --add-subgids {range} {user}"))
-        })
-    };
-    let first = Account { user: first("/etc/subuid")?, group: first("/etc/subgid")? };
-    Ok(Mapping::Delegated { root, first })
-}
-
-/// A user's name in a file as passwd(5) describes it. The C library would ask other sources, too, by code that a static executable
-/// cannot load.
-fn name_of(text: &str, user: u32) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(user)).then_some(name)
-    })
-}
-
-/// The first number of a user's range in a file as subuid(5) describes it.
-fn range_of(text: &str, name: Option<&str>, user: u32) -> Option<u32> {
-    text.lines().find_map(|line| {
-        let mut fields = line.trim().split(':');
-        let owner = fields.next()?;
-        let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let is_theirs = Some(owner) == name || owner.parse() == Ok(user);
-        (is_theirs && count >= COUNT - 1).then_some(first)
-    })
-}
-
-/// Removes a file or folder with what belongs to numbers of this user's range.
-///
-/// # Errors
-/// There is no range, or something stays.
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    as_root(&["rm", "-rf", "--"], path)
-}
-
-/// Gives a folder with all that is in it to somebody in a container with a range; `None` is the user who runs the engine.
-///
-/// # Errors
-/// There is no range, or something cannot be given.
-pub(super) fn give(path: &Path, account: Option<Account>) -> io::Result<()> {
-    let Account { user, group } = account.unwrap_or(Account { user: 0, group: 0 });
-    as_root(&["chown", "-RhP", &format!("{user}:{group}"), "--"], path)
-}
-
-/// Runs a program of the host's on a path, as the root of this user's range: it may do with files of its numbers what it wants,
-/// and what this user may with others.
-fn as_root(program: &[&str], path: &Path) -> io::Result<()> {
-    let failed = |why: String| {
-        let what = format!("{} has files of this user's subordinate users, and they stay: {why}", path.display());
-        io::Error::new(io::ErrorKind::PermissionDenied, what)
-    };
-    let mapping = delegated().map_err(|(why, remedy)| failed(format!("{why}: {remedy}")))?;
-    let [program, arguments @ ..] = program else { return Ok(()) };
-    let mut command = Command::new(program);
-    command.args(arguments).arg(path).env_clear().env("PATH", PATH).stdin(Stdio::null());
-    let output = sys::in_user_namespace(command, namespace(mapping)?).output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }
 
 /// What is at a path, as a mount in which the owners are a user namespace's. It is nowhere yet.
@@ -277,17 +157,6 @@ pub(super) fn make_files_as_root_of(first: u32) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_users_range_is_found_by_name_and_by_number() {
-        let text = "# none\nother:100000:65536\nagent:1:10\n1000:300000:65535\nagent:200000:65536:\n\nbroken:x:65536\n";
-        assert_eq!(range_of(text, Some("agent"), 7), Some(200_000));
-        assert_eq!(range_of(text, Some("nobody"), 1000), Some(300_000));
-        assert_eq!(range_of(text, None, 7), None);
-        assert_eq!(range_of(text, Some("broken"), 7), None);
-        let accounts = "root:x:0:0::/root:/bin/sh\n+::::::\nagent:x:1000:1:,,,:/home/agent:\n";
-        assert_eq!((name_of(accounts, 1000), name_of(accounts, 1)), (Some("agent"), None));
-    }
 
     #[test]
     fn ranges_are_apart_and_end_before_the_numbers_that_mean_nothing() {

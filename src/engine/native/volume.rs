@@ -5,8 +5,9 @@ use std::path::Path;
 
 use super::answer::{broken, failure};
 use super::image::{self, Account};
-use super::store::{self, discard, is_name};
-use super::users::{self, Mapping};
+use super::store::{self, USERS, discard, is_name};
+use super::subordinates::{self, Subordinates};
+use super::users::Mapping;
 use super::{NativeEngine, host, plan};
 use crate::engine::{ErrorKind, Removal, Result, VolumeMount, VolumeSpec};
 
@@ -48,6 +49,17 @@ impl NativeEngine {
         Ok(Removal::Removed)
     }
 
+    /// Refuses a volume whose files can be given to nobody in this user's containers.
+    pub(super) fn check_volume(&self, name: &str) -> Result<()> {
+        let volume = self.store.volume(name);
+        let data = volume.join("data");
+        let checked = owner_of(&data).and_then(|found| {
+            let is_own = found.user == nix::unistd::geteuid().as_raw();
+            if is_own || volume.join(FRESH).exists() { Ok(()) } else { may_give(&data, found) }
+        });
+        checked.map_err(broken("use volume", name))
+    }
+
     /// Gives a volume that is new the owner and the mode of the folder that it is mounted on, as other engines do. They
     /// also copy what is in the folder; images of bottler's own have nothing there. An owner that only the container can give
     /// it is returned. One that was used by containers with other users before is given to those of this one.
@@ -66,6 +78,7 @@ impl NativeEngine {
             let owner = folder.map(|folder| folder.account).filter(|account| account.user != 0);
             if !volume.join(store::PASSING).exists() {
                 hand_over(&data, mapping, owner)?;
+                note_users(&volume, mapping)?;
             }
             return Ok(None);
         }
@@ -86,10 +99,21 @@ impl NativeEngine {
             }
             std::fs::set_permissions(&data, std::fs::Permissions::from_mode(folder.mode))?;
         }
+        note_users(&volume, mapping)?;
         std::fs::remove_file(fresh)?;
         let account = folder.map(|folder| folder.account).or(asked);
         Ok(account.filter(|_| matches!(mapping, Mapping::Delegated { .. })))
     }
+}
+
+/// Notes whose a volume's files are, so that the range can be named once it is gone.
+fn note_users(volume: &Path, mapping: Mapping) -> std::io::Result<()> {
+    let file = volume.join(USERS);
+    let is_noted = || store::read(&file).is_ok_and(|noted: Mapping| noted == mapping);
+    if !matches!(mapping, Mapping::Delegated { .. }) || volume.join(store::PASSING).exists() || is_noted() {
+        return Ok(());
+    }
+    store::note(&file, &mapping)
 }
 
 /// Gives a volume's folder that containers with other users have used to those of this one: to `owner`, where there are several.
@@ -97,27 +121,46 @@ impl NativeEngine {
 /// # Errors
 /// It is nobody's of them, and this user may not give it to them. It stays as it is.
 fn hand_over(data: &Path, mapping: Mapping, owner: Option<Account>) -> std::io::Result<()> {
-    let user = std::fs::metadata(data)?.uid();
-    let foreign = || {
-        std::io::Error::other(format!(
-            "{} belongs to user {user}, who is none of this user's subordinate ones in /etc/subuid: launch it with the range that it \
-             was made with, or as the one who made it. It stays as it is",
-            data.display()
-        ))
+    let found = owner_of(data)?;
+    let give = |to: Option<Account>| {
+        may_give(data, found)?;
+        subordinates::give(data, to)
     };
     match mapping {
+        // Root without privileges had it, in containers with one user.
+        Mapping::Host | Mapping::Range { .. } if found.user == 0 => owner.map_or(Ok(()), |owner| give(Some(owner))),
         Mapping::Host | Mapping::Range { .. } => Ok(()),
-        Mapping::One(this) if user == this.user => Ok(()),
-        Mapping::One(_) => match users::delegated() {
-            Ok(range) if range.has_outside(user) => users::give(data, None),
-            _ => Err(foreign()),
-        },
-        Mapping::Delegated { root, .. } if user == root.user => {
-            owner.map_or(Ok(()), |owner| users::give(data, Some(owner)))
-        }
-        Mapping::Delegated { .. } if mapping.has_outside(user) => Ok(()),
-        Mapping::Delegated { .. } => Err(foreign()),
+        Mapping::One(this) if found.user == this.user => Ok(()),
+        Mapping::One(_) => give(None),
+        Mapping::Delegated { root, .. } if found.user == root.user => owner.map_or(Ok(()), |owner| give(Some(owner))),
+        Mapping::Delegated { .. } if Subordinates::find().is_ok_and(|theirs| theirs.are_inside(found)) => Ok(()),
+        Mapping::Delegated { .. } => give(owner),
     }
+}
+
+/// Refuses to take what belongs to nobody of this user's.
+fn may_give(data: &Path, found: Account) -> std::io::Result<()> {
+    let why = match Subordinates::of_files() {
+        Ok(None) => return Ok(()),
+        Ok(Some(theirs)) => match theirs.have(found) {
+            Ok(()) => return Ok(()),
+            Err(why) => {
+                let had: Option<Mapping> = store::read(&data.with_file_name(USERS)).ok();
+                let range = had.and_then(subordinates::reserve_again).map(|command| format!(" (`{command}`)"));
+                format!(
+                    "{why}: reserve the numbers with which the volume was made{}, or launch as the user who made it",
+                    range.unwrap_or_default()
+                )
+            }
+        },
+        Err((why, remedy)) => format!("user {}, and {why}: {remedy}", found.user),
+    };
+    Err(std::io::Error::other(format!("{} belongs to {why}. It stays as it is", data.display())))
+}
+
+fn owner_of(path: &Path) -> std::io::Result<Account> {
+    let found = std::fs::metadata(path)?;
+    Ok(Account { user: found.uid(), group: found.gid() })
 }
 
 #[cfg(test)]
@@ -127,25 +170,17 @@ mod tests {
     #[test]
     fn a_volume_of_nobody_inside_is_refused_and_stays() {
         let folder = tempfile::tempdir().unwrap();
-        let user = std::fs::metadata(folder.path()).unwrap().uid();
-        let account = |user| Account { user, group: 1 };
-        let range = |first: u32| Mapping::Delegated { root: account(user + 1), first: account(first) };
-        let beyond = user + (1 << 16);
+        let found = owner_of(folder.path()).unwrap();
+        let account = |user| Account { user, group: found.group };
+        let beyond = found.user + (1 << 16);
         for (mapping, taken) in [
             (Mapping::Host, true),
             (Mapping::Range { first: beyond }, true),
-            (Mapping::One(account(user)), true),
-            (Mapping::One(account(user + 1)), false),
-            (range(user), true),
-            (range(user + 1), false),
-            (Mapping::Delegated { root: account(user), first: account(beyond) }, true),
+            (Mapping::One(account(found.user)), true),
+            (Mapping::Delegated { root: account(found.user), first: account(beyond) }, true),
         ] {
-            let done = hand_over(folder.path(), mapping, None);
-            assert_eq!(done.is_ok(), taken, "{mapping:?}");
-            if let Err(error) = done {
-                assert!(error.to_string().contains("/etc/subuid") && error.to_string().contains("It stays"), "{error}");
-            }
+            assert_eq!(hand_over(folder.path(), mapping, None).is_ok(), taken, "{mapping:?}");
         }
-        assert_eq!(std::fs::metadata(folder.path()).unwrap().uid(), user);
+        assert_eq!(owner_of(folder.path()).unwrap().user, found.user);
     }
 }

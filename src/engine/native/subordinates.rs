@@ -1,0 +1,238 @@
+//! Subordinate users and groups of an ordinary user: what subuid(5) and subgid(5) reserve, and the files that have their numbers.
+//! The user alone can neither remove such files nor give them back; newuidmap(1) lets a process of this user's be their root.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::image::Account;
+use super::user_namespace::{PATH, Reserved, by_tool, find, made};
+use super::users::{COUNT, Mapping};
+use super::{host, sys};
+
+/// An ordinary user who runs the engine, with that one's subordinate users and groups. The first range of each that is large enough
+/// is the containers'. Files may have numbers of any.
+#[derive(Debug, Clone)]
+pub(super) struct Subordinates {
+    root: Account,
+    first: Account,
+    users: Vec<Reserved>,
+    groups: Vec<Reserved>,
+}
+
+impl Subordinates {
+    /// Those of this user, where files of others are theirs; `None` is root, who needs nobody for them.
+    ///
+    /// # Errors
+    /// There are none: why, and the command that changes it.
+    pub(super) fn of_files() -> Result<Option<Self>, (String, String)> {
+        match Self::find() {
+            _ if host::is_privileged() => Ok(None),
+            Err(_) if nix::unistd::geteuid().is_root() => Ok(None),
+            found => found.map(Some),
+        }
+    }
+
+    /// Those of this user.
+    ///
+    /// # Errors
+    /// There are none: why, and the command that changes it.
+    pub(super) fn find() -> Result<Self, (String, String)> {
+        if find("newuidmap").is_none() || find("newgidmap").is_none() {
+            return Err(("there is no newuidmap".into(), "sudo apt-get install uidmap".into()));
+        }
+        let root = Account { user: nix::unistd::geteuid().as_raw(), group: nix::unistd::getegid().as_raw() };
+        let name = name_of_user(root.user);
+        let ranges = |file: &str| {
+            let text = std::fs::read_to_string(file).unwrap_or_default();
+            let mut found = ranges_of(&text, &name, root.user);
+            // The one for containers is first.
+            if let Some(large) = found.iter().position(|range| range.count >= COUNT - 1) {
+                found[..=large].rotate_right(1);
+                return Ok((found[0].first, found));
+            }
+            // Each user's own, beyond what login.defs(5) hands out.
+            let first = 1_000_000_000 + root.user % 10_000 * COUNT;
+            let why = format!("{file} reserves no {} numbers for {name}", COUNT - 1);
+            Err((why, reserve(&["subuids", "subgids"], first, &name)))
+        };
+        let ((user, users), (group, groups)) = (ranges(SUBUID)?, ranges(SUBGID)?);
+        Ok(Self { root, first: Account { user, group }, users, groups })
+    }
+
+    /// How containers are mapped.
+    pub(super) fn mapping(&self) -> Mapping {
+        Mapping::Delegated { root: self.root, first: self.first }
+    }
+
+    /// Whether files of an account can be removed, and given to others.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn have(&self, account: Account) -> Result<(), String> {
+        let has = |ranges: &[Reserved], own: u32, number: u32| {
+            number == own
+                || ranges.iter().any(|range| number.checked_sub(range.first).is_some_and(|at| at < range.count))
+        };
+        let name = name_of_user(self.root.user);
+        if !has(&self.users, self.root.user, account.user) {
+            return Err(format!("user {}, whom {SUBUID} does not reserve for {name}", account.user));
+        }
+        if !has(&self.groups, self.root.group, account.group) {
+            return Err(format!("group {}, which {SUBGID} does not reserve for {name}", account.group));
+        }
+        Ok(())
+    }
+
+    /// Whether an account has numbers in their containers.
+    pub(super) fn are_inside(&self, account: Account) -> bool {
+        let is = |first: u32, own: u32, number: u32| number == own || (first..first + (COUNT - 1)).contains(&number);
+        is(self.first.user, self.root.user, account.user) && is(self.first.group, self.root.group, account.group)
+    }
+
+    /// The user namespace in which all of them have numbers: those of containers have the same in it.
+    fn namespace(&self) -> io::Result<File> {
+        made(|process| {
+            by_tool("newuidmap", process, self.root.user, &self.users)?;
+            by_tool("newgidmap", process, self.root.group, &self.groups)
+        })
+    }
+}
+
+/// See subuid(5).
+const SUBUID: &str = "/etc/subuid";
+/// See subgid(5).
+const SUBGID: &str = "/etc/subgid";
+
+/// The command that reserves as many numbers as a container has, in files as usermod(8) names them.
+fn reserve(files: &[&str], first: u32, user: &str) -> String {
+    let last = first.saturating_add(COUNT - 1);
+    let options: Vec<String> = files.iter().map(|file| format!("--add-{file} {first}-{last}")).collect();
+    format!("sudo usermod {} {user}", options.join(" "))
+}
+
+/// The command that reserves the numbers of a mapping again.
+pub(super) fn reserve_again(mapping: Mapping) -> Option<String> {
+    let Mapping::Delegated { root, first } = mapping else { return None };
+    let user = name_of_user(root.user);
+    Some(format!("{} && {}", reserve(&["subuids"], first.user, &user), reserve(&["subgids"], first.group, &user)))
+}
+
+/// A user's name, or number where there is none. The C library would ask other sources than the file, too, by code that a static
+/// executable cannot load.
+pub(super) fn name_of_user(user: u32) -> String {
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    name_of(&accounts, user).map_or_else(|| user.to_string(), str::to_owned)
+}
+
+/// The same, of a file's text (passwd(5)).
+fn name_of(text: &str, user: u32) -> Option<&str> {
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(user)).then_some(name)
+    })
+}
+
+/// A user's ranges in a file as subuid(5) describes it: a line begins with a name, or a number.
+fn ranges_of(text: &str, name: &str, user: u32) -> Vec<Reserved> {
+    let range = |line: &str| {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next()?;
+        let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let is_theirs = owner == name || owner.parse() == Ok(user);
+        (is_theirs && count > 0 && first.checked_add(count).is_some()).then_some(Reserved { first, count })
+    };
+    text.lines().filter_map(range).collect()
+}
+
+/// Removes files and folders with what belongs to this user's subordinate ones.
+///
+/// # Errors
+/// There are none, or something stays.
+pub(super) fn remove(paths: &[&Path]) -> io::Result<()> {
+    // A remedy would name a range that files are in no longer.
+    as_root(&["rm", "-rf", "--"], paths, |why, _| {
+        format!("this user may not remove all of it, and as its subordinate users: {why}")
+    })
+}
+
+/// Gives a folder with all that is in it to somebody in a container with several users; `None` is the user who runs the engine.
+///
+/// # Errors
+/// There are no subordinate users, or something cannot be given.
+pub(super) fn give(path: &Path, account: Option<Account>) -> io::Result<()> {
+    let Account { user, group } = account.unwrap_or(Account { user: 0, group: 0 });
+    as_root(&["chown", "-RhP", &format!("{user}:{group}"), "--"], &[path], |why, remedy| {
+        let remedy = if remedy.is_empty() { String::new() } else { format!(": {remedy}") };
+        format!("give {} to user {user} of the container: {why}{remedy}", path.display())
+    })
+}
+
+/// Runs a program of the host's on paths: for an ordinary user as the root of that one's subordinates, who may do with their files
+/// what it wants, and with others what this user may. `failure` makes an error's text of why and a remedy.
+fn as_root(program: &[&str], paths: &[&Path], failure: impl Fn(&str, &str) -> String) -> io::Result<()> {
+    let failed = |why: &str, remedy: &str| io::Error::new(io::ErrorKind::PermissionDenied, failure(why, remedy));
+    let [program, arguments @ ..] = program else { return Ok(()) };
+    let mut command = Command::new(program);
+    command.args(arguments).args(paths).env_clear().env("PATH", PATH).stdin(Stdio::null());
+    let subordinates = Subordinates::of_files().map_err(|(why, remedy)| failed(&why, &remedy))?;
+    if let Some(subordinates) = subordinates {
+        command = sys::in_user_namespace(command, subordinates.namespace()?);
+    }
+    let output = command.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    // One for each file.
+    Err(failed(why.lines().next().unwrap_or_default(), ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_users_ranges_are_found_by_name_and_by_number() {
+        let text = "# none\nother:100000:65536\nagent:1:10\n1000:300000:65535\nagent:200000:65536:\n\nbroken:x:65536\nagent:9:0\n\
+                    agent:4294967295:9\n";
+        let found = |name: &str, user: u32| -> Vec<(u32, u32)> {
+            ranges_of(text, name, user).iter().map(|range| (range.first, range.count)).collect()
+        };
+        assert_eq!(found("agent", 7), [(1, 10), (200_000, 65_536)]);
+        assert_eq!(found("agent", 1000), [(1, 10), (300_000, 65_535), (200_000, 65_536)]);
+        assert_eq!(found("nobody", 1000), [(300_000, 65_535)]);
+        assert_eq!(found("7", 7), []);
+        assert_eq!(found("broken", 7), []);
+        let accounts = "root:x:0:0::/root:/bin/sh\n+::::::\nagent:x:1000:1:,,,:/home/agent:\n";
+        assert_eq!((name_of(accounts, 1000), name_of(accounts, 1)), (Some("agent"), None));
+    }
+
+    #[test]
+    fn files_are_a_users_where_both_files_reserve_their_numbers() {
+        let account = |user, group| Account { user, group };
+        let range = |first, count| Reserved { first, count };
+        let theirs = Subordinates {
+            root: account(1000, 1000),
+            first: account(200_000, 300_000),
+            users: vec![range(200_000, 65_536), range(5000, 10)],
+            groups: vec![range(300_000, 65_536)],
+        };
+        for (account, inside, have) in [
+            (account(1000, 1000), true, None),
+            (account(200_999, 300_999), true, None),
+            (account(5009, 300_000), false, None),
+            (account(5010, 300_000), false, Some("/etc/subuid")),
+            (account(265_535, 300_000), false, None),
+            (account(200_000, 299_999), false, Some("/etc/subgid")),
+            (account(0, 0), false, Some("/etc/subuid")),
+        ] {
+            assert_eq!(theirs.are_inside(account), inside, "{account:?}");
+            let why = theirs.have(account).err();
+            assert_eq!(why.is_some(), have.is_some(), "{account:?}");
+            assert!(why.is_none_or(|why| why.contains(have.unwrap_or_default())));
+        }
+    }
+}

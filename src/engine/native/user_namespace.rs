@@ -1,0 +1,72 @@
+//! Makes user namespaces (`user_namespaces(7)`): by root with one range, by an ordinary user with newuidmap(1).
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::sys;
+
+/// Makes the user namespace in which `count` numbers from `first` on are those from 0 on: for root, whose processes nobody else looks
+/// into.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn made_by_root(first: u32, count: u32) -> io::Result<File> {
+    let waits = sys::WaitingCopy::in_new_user_namespace()?;
+    let process = waits.process;
+    for file in ["uid_map", "gid_map"] {
+        std::fs::write(format!("/proc/{process}/{file}"), format!("0 {first} {count}\n"))?;
+    }
+    File::open(format!("/proc/{process}/ns/user"))
+}
+
+/// Makes a user namespace with what `map` writes for a process in it.
+///
+/// # Errors
+/// The kernel, or `map`, refuses.
+pub(super) fn made(map: impl FnOnce(u32) -> io::Result<()>) -> io::Result<File> {
+    // Who is in it while it is mapped is a program that waits: a copy of this process, which has secrets, would be anybody's of
+    // this user's to read.
+    let mut waits = Command::new("cat");
+    waits.env_clear().env("PATH", PATH).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut waits = sys::in_new_user_namespace(waits).spawn()?;
+    let process = waits.id();
+    let made = map(process).and_then(|()| File::open(format!("/proc/{process}/ns/user")));
+    drop(waits.stdin.take());
+    waits.wait()?;
+    made
+}
+
+/// Maps `root` to a namespace's root, and ranges to the numbers that follow, one range after the other.
+pub(super) fn by_tool(tool: &str, process: u32, root: u32, ranges: &[Reserved]) -> io::Result<()> {
+    let path = find(tool).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {tool}")))?;
+    let (mut numbers, mut inside) = (vec![process, 0, root, 1], 1_u32);
+    for Reserved { first, count } in ranges {
+        numbers.extend([inside, *first, *count]);
+        inside = inside.saturating_add(*count);
+    }
+    let numbers = numbers.iter().map(u32::to_string);
+    let output = Command::new(path).args(numbers).env_clear().stdin(Stdio::null()).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+/// Where ordinary programs are.
+pub(super) const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/run/current-system/sw/bin";
+
+/// Where systems have tools that gain privileges. `PATH` is not asked: a shim has none.
+const TOOLS: [&str; 5] = ["/usr/bin", "/bin", "/usr/local/bin", "/usr/sbin", "/run/wrappers/bin"];
+
+pub(super) fn find(tool: &str) -> Option<PathBuf> {
+    TOOLS.iter().map(|folder| Path::new(folder).join(tool)).find(|path| path.is_file())
+}
+
+/// Numbers that subuid(5) or subgid(5) reserves for a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Reserved {
+    pub(super) first: u32,
+    pub(super) count: u32,
+}
