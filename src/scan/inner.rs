@@ -7,7 +7,7 @@ use super::digits::decoded;
 use super::encoding::compressed;
 use super::escapes::unescape;
 use super::finding::Finding;
-use super::near::unescape_near;
+use super::near::{Near, unescape_near};
 use super::runs::{MIN_LINE, runs, unwrap_lines};
 use super::wide;
 
@@ -18,9 +18,9 @@ pub(super) const MAX_ESCAPES: usize = 24;
 
 /// How a text stands in another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Inner {
-    /// With escapes: each of its bytes has a place of its own.
-    Escaped,
+pub(super) enum Inner<'a> {
+    /// With escapes: each of its bytes has a place of its own. Where it is not all of it, with the places of what were escapes.
+    Escaped(Option<&'a [usize]>),
     /// With line ends in it, as in wrapped base64.
     Wrapped,
     /// In an encoding.
@@ -28,18 +28,18 @@ pub(super) enum Inner {
 }
 
 /// Scans an inner text.
-pub(super) type ScanFn<'a> = dyn FnMut(&[u8], Inner, &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
+pub(super) type ScanFn<'a> = dyn FnMut(&[u8], Inner<'_>, &mut Budget) -> Result<Option<Finding>, Exhausted> + 'a;
 
 /// Scans the inner texts one after the other, so that only one of them is in memory: with the escapes of JSON and URLs
-/// resolved, with UTF-16 read, and with runs of base64 and hexadecimal digits decoded. With a `reach`, no more is resolved
-/// than shows known secrets, see [`near`](super::near).
+/// resolved, with UTF-16 read, and with runs of base64 and hexadecimal digits decoded. With a `reach`, escapes are resolved with so
+/// much around them, see [`near`](super::near).
 pub(super) fn inner(
     bytes: &[u8],
     reach: Option<usize>,
     budget: &mut Budget,
     scan: &mut ScanFn<'_>,
 ) -> Result<Option<Finding>, Exhausted> {
-    let mut visit_as = |text: &[u8], kind: Inner, budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
+    let mut visit_as = |text: &[u8], kind: Inner<'_>, budget: &mut Budget| -> Result<Option<Finding>, Exhausted> {
         budget.reserve(text.len())?;
         let found = scan(text, kind, budget);
         budget.release(text.len());
@@ -52,8 +52,9 @@ pub(super) fn inner(
             }
         }
     }
-    if let Some(text) = reach.map_or_else(|| unescape(bytes), |reach| unescape_near(bytes, reach))
-        && let Some(finding) = visit_as(&text, Inner::Escaped, budget)?
+    let whole = || unescape(bytes).map(|text| Near { text, escapes: None });
+    if let Some(Near { text, escapes }) = reach.map_or_else(whole, |reach| unescape_near(bytes, reach))
+        && let Some(finding) = visit_as(&text, Inner::Escaped(escapes.as_deref()), budget)?
     {
         return Ok(Some(finding));
     }
@@ -88,7 +89,7 @@ mod tests {
     fn escapes_and_runs_are_resolved() {
         let texts = |text: &str| -> Vec<String> {
             let mut found = Vec::new();
-            let mut scan = |text: &[u8], _: Inner, _: &mut Budget| {
+            let mut scan = |text: &[u8], _: Inner<'_>, _: &mut Budget| {
                 found.push(String::from_utf8_lossy(text).into_owned());
                 Ok(None)
             };

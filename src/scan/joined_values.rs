@@ -79,7 +79,7 @@ impl JoinedValues {
 fn holds(scanner: &Scanner, joined: &[u8], budget: &mut Budget) -> Result<bool, Exhausted> {
     budget.spend(joined.len())?;
     Ok(scanner.exact.matches(joined)
-        || unescape_near(joined, scanner.exact.reach()).is_some_and(|text| scanner.exact.matches(&text)))
+        || unescape_near(joined, scanner.exact.reach()).is_some_and(|near| scanner.exact.matches(&near.text)))
 }
 
 /// The place for the strings of a name, as long as there are few names.

@@ -90,6 +90,11 @@ impl Keywords {
         self.all.is_empty()
     }
 
+    /// The length of the longest one.
+    pub(super) fn longest(&self) -> usize {
+        self.all.iter().map(|keyword| keyword.text.len()).max().unwrap_or_default()
+    }
+
     /// Whether there are keywords that are looked for one by one.
     #[cfg(test)]
     pub(super) fn has_short(&self) -> bool {

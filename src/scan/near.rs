@@ -1,8 +1,11 @@
-//! A text without its escapes, only where it differs from the text with them: known secrets are searched for in a text before
-//! its escapes are resolved, so that what is far from every escape was searched already.
+//! A text without its escapes, only where it differs from the text with them: everything is searched for in a text before its
+//! escapes are resolved, so that what is far from every escape was searched already.
 //!
 //! This saves time and stops nothing. It must open no hole either: what is left out has nothing that the whole text would show.
-//! * A secret that is found only without escapes has a byte of an escape in it, and between two of those, or before the first
+//! * A rule looks at a window around a keyword, and at nothing else. One without an escape stood in the text as it is, byte for
+//!   byte; one with an escape is whole where at least a window stays on both sides of each. Rules look at those alone: a window that
+//!   a piece ends within would be another text.
+//! * A known secret that is found only without escapes has a byte of an escape in it, and between two of those, or before the first
 //!   or behind the last, it has only bytes that stand in the text as they are. Of these there are at most
 //!   [`ExactMatcher::reach`](super::exact::ExactMatcher::reach), and so many stay on both sides of each escape.
 //! * Runs of base64 and hexadecimal digits are decoded from their beginning, and wrapped lines of them are joined: a piece
@@ -10,6 +13,8 @@
 //! * An escape that another one makes begins or ends with that one: no piece begins or ends within it.
 //! * Compressed data, which a text begins with, and UTF-16, which may be anywhere around a zero byte, are not cut: such a text
 //!   stays whole.
+
+use std::ops::Range;
 
 use super::encoding::compressed;
 use super::escapes::{next_escape, resolve, unescape};
@@ -19,19 +24,39 @@ use super::runs::OF_RUN;
 /// searched for has zeros, or would have to be of letters that are none.
 const BETWEEN: [u8; 4] = [0xff; 4];
 
-/// The text without its escapes, at most so far from them; `None` if there are none.
-pub(super) fn unescape_near(bytes: &[u8], reach: usize) -> Option<Vec<u8>> {
-    let stays_whole = |text: &[u8]| memchr::memchr(0, text).is_some() || compressed(text).is_some();
-    if stays_whole(bytes) {
-        return unescape(bytes);
-    }
-    let text = pieces(bytes, reach)?;
-    if stays_whole(&text) { unescape(bytes) } else { Some(text) }
+/// How many bytes an escape becomes at most: a letter in UTF-8, or a sign that is none of one.
+const RESOLVED: usize = 4;
+/// How much further than an escape one may begin that it has made, in bytes: at each layer, a part of one.
+pub(super) const NESTED: usize = 128;
+
+/// A text without its escapes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Near {
+    pub(super) text: Vec<u8>,
+    /// Where in it what was an escape begins; none if the text is whole.
+    pub(super) escapes: Option<Vec<usize>>,
 }
 
-fn pieces(bytes: &[u8], reach: usize) -> Option<Vec<u8>> {
+/// Whether a part of such a text has what was an escape.
+pub(super) fn has_escape(escapes: &[usize], part: &Range<usize>) -> bool {
+    let first = escapes.partition_point(|at| at + RESOLVED <= part.start);
+    escapes.get(first).is_some_and(|at| *at < part.end)
+}
+
+/// The text without its escapes, at most so far from them; `None` if there are none.
+pub(super) fn unescape_near(bytes: &[u8], reach: usize) -> Option<Near> {
+    let stays_whole = |text: &[u8]| memchr::memchr(0, text).is_some() || compressed(text).is_some();
+    let whole = || unescape(bytes).map(|text| Near { text, escapes: None });
+    if stays_whole(bytes) {
+        return whole();
+    }
+    let near = pieces(bytes, reach)?;
+    if stays_whole(&near.text) { whole() } else { Some(near) }
+}
+
+fn pieces(bytes: &[u8], reach: usize) -> Option<Near> {
     // What comes before `from` was passed on or left out.
-    let (mut text, mut from, mut shorter) = (Vec::new(), 0, false);
+    let (mut text, mut from, mut shorter, mut escapes) = (Vec::new(), 0, false, Vec::new());
     while let Some(at) = next_escape(bytes, from) {
         let plain = &bytes[from..at];
         // The text may begin far from its first escape.
@@ -47,13 +72,14 @@ fn pieces(bytes: &[u8], reach: usize) -> Option<Vec<u8>> {
             text.extend_from_slice(plain);
         }
         let before = text.len();
+        escapes.push(before);
         let taken = resolve(&bytes[at..], &mut text);
         shorter |= text.len() - before < taken;
         from = at + taken;
     }
     let rest = &bytes[from..];
     text.extend_from_slice(&rest[..end_of_piece(rest, reach)]);
-    shorter.then_some(text)
+    shorter.then_some(Near { text, escapes: Some(escapes) })
 }
 
 /// Where the piece ends that begins here.

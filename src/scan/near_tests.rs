@@ -1,9 +1,9 @@
-//! Known secrets are found near escapes exactly where they are found when every layer is searched as a whole.
+//! Known secrets and tokens are found near escapes exactly where they are found when every layer is searched as a whole.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use super::{Action, Actions, Dlp, KNOWN_SECRET, Rules, Scanner};
+use super::{Action, Actions, Budget, Direction, Dlp, KNOWN_SECRET, Rules, Scanner};
 
 /// Texts that are compared: a secret is found in about half of them.
 const TEXTS: u64 = 6000;
@@ -106,10 +106,10 @@ impl Random {
         }
     }
 
-    fn text(&mut self, reach: usize) -> String {
+    fn text(&mut self, secrets: &[&str], reach: usize) -> String {
         let mut text = String::new();
         for _ in 0..=self.below(6) {
-            let secret = self.of(&SECRETS);
+            let secret = self.of(secrets);
             let piece = match self.below(6) {
                 0 => secret.to_owned(),
                 1 => secret.chars().take(self.below(secret.len())).collect(),
@@ -144,9 +144,9 @@ fn promise_09_nothing_is_missed_that_is_searched_near_escapes_only() {
     let known = Scanner::new(&secrets, Arc::new(Rules::providers().unwrap()), actions);
     let (mut found, mut deeper) = (0, 0);
     for seed in 1..=TEXTS {
-        let text = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).text(reach);
-        let whole = scanner.finds_known(text.as_bytes(), None);
-        assert_eq!(scanner.finds_known(text.as_bytes(), Some(reach)), whole, "text {seed}: {text:?}");
+        let text = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).text(&SECRETS, reach);
+        let whole = scanner.found(text.as_bytes(), false, None).is_some();
+        assert_eq!(scanner.found(text.as_bytes(), false, Some(reach)).is_some(), whole, "text {seed}: {text:?}");
         assert_eq!(known.scan_unbounded(text.as_bytes()).is_some(), whole, "text {seed}: {text:?}");
         found += u64::from(whole);
         deeper += u64::from(whole && !scanner.exact.matches(text.as_bytes()));
@@ -154,11 +154,104 @@ fn promise_09_nothing_is_missed_that_is_searched_near_escapes_only() {
     assert!(found > TEXTS / 4 && found < TEXTS * 3 / 4 && deeper > TEXTS / 10, "{found} {deeper}");
 }
 
-/// What `finds_known` says of a text that is searched as a whole, and near its escapes only.
+/// Rules of a user's own: of a token that is as long as a window, without a run in it, and of one whose line says what it is.
+const OWN_RULES: &str = r##"
+    [[rules]]
+    id = "long"
+    regex = 'acme\[(?:[a-z]; ){200,330}\]'
+    keywords = ["acme["]
+    [[rules]]
+    id = "line"
+    regex = 'acme=[a-z]{8};'
+    keywords = ["acme="]
+    [[rules.allowlists]]
+    regexTarget = "line"
+    regexes = ["# public"]
+"##;
+
+/// Tokens, put together here so that nothing finds them in this file: of one run of characters, of several, and with what is far
+/// from their keyword.
+fn tokens() -> Vec<String> {
+    let hex = "0123456789abcdef".repeat(4);
+    let (long, far) = ("a; ".repeat(300), " b;".repeat(300));
+    [
+        &["acme[", &long, "]"][..],
+        &["acme=", "abcdefgh;", &far],
+        &["acme=", "abcdefgh;", &far, "# public"],
+        &["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"],
+        &["AKIA", "QYLPMN5HHHFPZAM2"],
+        &["https", "://", "a-user", ":", "Tr0ub4dor-x9!", "@api.example.com/"],
+        &["pat", "aB3dE6gH9jK2mN", ".", &hex],
+        &["https", "://hooks.slack.com/services/", "T00000000/B00000000/", "aB3dE6gH9jK2mNpQ4rS7tU1v"],
+        &["-----BEGIN ", "PRIVATE KEY-----\n", &hex, "\n", &hex, "\n-----END ", "PRIVATE KEY-----"],
+        // None of them, though each has a keyword.
+        &["https://", "a-user", ":", "password", "@example.com"],
+        &["ghp_", "and AKIA and ://"],
+        &["ghp_", "a placeholder of this bottle"],
+    ]
+    .iter()
+    .map(|parts| parts.concat())
+    .collect()
+}
+
+fn scanner_of_tokens() -> Scanner {
+    let rules = Rules::with(&[OWN_RULES.to_owned()], Direction::Request).unwrap();
+    let (rules, actions) = (Arc::new(rules), Arc::new(Actions::new(&Dlp::default())));
+    let placeholder = ["ghp_", "a placeholder of this bottle"].concat();
+    Scanner::new(&[], rules, actions).with_placeholders([placeholder.as_str()].into_iter())
+}
+
+#[test]
+fn promise_09_no_token_is_missed_near_escapes() {
+    let (scanner, tokens) = (scanner_of_tokens(), tokens());
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let reach = scanner.reach().unwrap();
+    assert!(reach > 1152, "{reach}");
+    let (mut found, mut deeper, mut more) = (0, 0, 0);
+    for seed in 1..=TEXTS / 3 {
+        let text = Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)).text(&tokens, reach);
+        let whole = scanner.found(text.as_bytes(), true, None);
+        let near = scanner.found(text.as_bytes(), true, Some(reach));
+        assert!(near.is_some() || whole.is_none(), "text {seed}: {whole:?} {text:?}");
+        // Keywords that are close together share a window. Which they are depends on what is in front of them.
+        more += u64::from(near.is_some() && whole.is_none());
+        found += u64::from(whole.is_some());
+        let plain = scanner.rules.find(text.as_bytes(), &mut Budget::unbounded(), &mut |_, _, _| Some(()));
+        deeper += u64::from(whole.is_some() && plain.unwrap().is_none());
+    }
+    assert!(found > TEXTS / 15 && found < TEXTS / 4 && deeper > TEXTS / 30, "{found} {deeper}");
+    assert!(more < TEXTS / 300, "{more}");
+}
+
+/// One escape at each place of a token, and of what is around it, far from both ends of a text.
+#[test]
+fn promise_09_a_token_is_found_however_far_its_only_escape_is() {
+    let scanner = scanner_of_tokens();
+    let reach = scanner.reach().unwrap();
+    let filler = "; ".repeat(2 * reach);
+    let mut found = 0;
+    for token in tokens() {
+        let text = format!("{filler}{token}{filler}");
+        let (from, to) = (filler.len() - 40, filler.len() + token.len() + 40);
+        for at in (from..to).chain((filler.len() - 2 * reach..filler.len() + 2 * reach).step_by(97)) {
+            let text = with_escape(text.as_bytes(), at);
+            let whole = scanner.found(&text, true, None);
+            assert_eq!(scanner.found(&text, true, Some(reach)), whole, "{token} {at}");
+            found += usize::from(whole.is_some());
+        }
+    }
+    assert!(found > 500, "{found}");
+}
+
+/// A known secret is found in a text that is searched as a whole, and near its escapes only.
 fn assert_found(scanner: &Scanner, text: &[u8], what: &str) {
     let reach = scanner.exact.reach();
-    assert!(scanner.finds_known(text, None), "{what}: not as a whole: {:?}", String::from_utf8_lossy(text));
-    assert!(scanner.finds_known(text, Some(reach)), "{what}: not near escapes: {:?}", String::from_utf8_lossy(text));
+    assert!(scanner.found(text, false, None).is_some(), "{what}: not as a whole: {:?}", String::from_utf8_lossy(text));
+    assert!(
+        scanner.found(text, false, Some(reach)).is_some(),
+        "{what}: not near escapes: {:?}",
+        String::from_utf8_lossy(text)
+    );
 }
 
 fn scanner_of(secrets: &[&str]) -> Scanner {

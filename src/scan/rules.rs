@@ -9,6 +9,7 @@ use regex::bytes::Regex;
 use super::budget::{Budget, Exhausted};
 use super::keywords::Keywords;
 use super::mnemonic::phrases;
+use super::near::{NESTED, has_escape};
 use super::password::is_placeholder;
 use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, RuleFinder, compile};
 
@@ -180,23 +181,29 @@ impl Rules {
         budget: &mut Budget,
         on_match: &mut OnText<'_, T>,
     ) -> Result<Option<T>, Exhausted> {
-        self.find_tokens(bytes, false, budget, &mut |budget, token| on_match(budget, token.rule, token.text))
+        self.find_tokens(bytes, Extent::default(), budget, &mut |budget, token| {
+            on_match(budget, token.rule, token.text)
+        })
     }
 
-    /// The same, with the place of each token. `whole` says that the place is of the whole token, also where that goes
-    /// beyond the context of its keyword.
+    /// How much of a text says what is found at one place of it, on both sides; none if all of it may.
+    pub(super) fn reach(&self) -> Option<usize> {
+        self.always.is_empty().then(|| BEFORE + self.keywords.longest() + AFTER + NESTED)
+    }
+
+    /// The same, with the place of each token.
     ///
     /// # Errors
     /// The budget is exhausted.
     pub(super) fn find_tokens<T>(
         &self,
         bytes: &[u8],
-        whole: bool,
+        Extent { whole_tokens, escapes }: Extent<'_>,
         budget: &mut Budget,
         on_match: &mut OnMatch<'_, T>,
     ) -> Result<Option<T>, Exhausted> {
         for &rule in &self.always {
-            let (outcome, _) = self.all[rule].find(bytes, 0..bytes.len(), whole, budget, on_match)?;
+            let (outcome, _) = self.all[rule].find(bytes, 0..bytes.len(), whole_tokens, budget, on_match)?;
             if outcome.is_some() {
                 return Ok(outcome);
             }
@@ -207,9 +214,12 @@ impl Rules {
         // Where each rule has searched: nearby keywords share one window. Most texts have no keyword.
         let mut searched = Vec::new();
         for (place, rules) in self.keywords.places(bytes) {
+            let (from, to) = (place.start.saturating_sub(BEFORE), bytes.len().min(place.end + AFTER));
+            if escapes.is_some_and(|escapes| !has_escape(escapes, &(from..to))) {
+                continue;
+            }
             searched.resize(self.all.len(), 0..0);
             for &rule in rules {
-                let from = place.start.saturating_sub(BEFORE);
                 if from >= searched[rule].start && place.end + TOKEN <= searched[rule].end {
                     continue;
                 }
@@ -217,9 +227,8 @@ impl Rules {
                 if beginning.as_ref().is_some_and(|beginning| !beginning.is_match(&bytes[place.start..])) {
                     continue;
                 }
-                let to = bytes.len().min(place.end + AFTER);
                 budget.spend((to - from) / WINDOW_COST)?;
-                let (outcome, end) = self.all[rule].find(bytes, from..to, whole, budget, on_match)?;
+                let (outcome, end) = self.all[rule].find(bytes, from..to, whole_tokens, budget, on_match)?;
                 if outcome.is_some() {
                     return Ok(outcome);
                 }
@@ -244,6 +253,15 @@ impl Rules {
         let mut found = phrases(bytes, budget)?.into_iter();
         Ok(found.find_map(|place| on_match(budget, Token { rule, text: &bytes[place.clone()], place })))
     }
+}
+
+/// How much of a text is searched.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Extent<'a> {
+    /// Whether a token's place is of the whole token, also where that goes beyond the context of its keyword.
+    pub(super) whole_tokens: bool,
+    /// Only contexts in which one of these was an escape; all of them if there are none.
+    pub(super) escapes: Option<&'a [usize]>,
 }
 
 /// A token that a rule has found.

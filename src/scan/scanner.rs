@@ -16,7 +16,7 @@ use super::inner::{Inner, MAX_DEPTH, MAX_ESCAPES};
 use super::mask::{Layer, overwrite};
 use super::owner::{Location, RequestTarget};
 use super::places::Places;
-use super::rules::{Rules, Token};
+use super::rules::{Extent, Rules, Token};
 use super::{example, inner};
 
 /// The rule of placeholders of the bottle's credentials, which pass.
@@ -66,10 +66,10 @@ struct Depth {
 }
 
 impl Depth {
-    fn below(self, kind: Inner) -> Result<Self, Exhausted> {
+    fn below(self, kind: Inner<'_>) -> Result<Self, Exhausted> {
         let deeper = match kind {
             Inner::Encoded => Self { encodings: self.encodings + 1, ..self },
-            Inner::Escaped | Inner::Wrapped => Self { escapes: self.escapes + 1, ..self },
+            Inner::Escaped(_) | Inner::Wrapped => Self { escapes: self.escapes + 1, ..self },
         };
         let fits = deeper.encodings <= MAX_DEPTH && deeper.escapes <= MAX_ESCAPES;
         if fits { Ok(deeper) } else { Err(Exhausted) }
@@ -87,6 +87,8 @@ struct ScanContext<'a> {
     layer: Option<Layer<'a>>,
     /// How much around its escapes is looked at once more without them, if that is not all of it.
     reach: Option<usize>,
+    /// Where what were escapes is in a text that is not whole: rules look around those.
+    escapes: Option<&'a [usize]>,
 }
 
 impl Scanner {
@@ -168,9 +170,10 @@ impl Scanner {
     ) -> Result<Option<Finding>, Exhausted> {
         if self.is_enabled() {
             let layer = budget.masks.is_some().then_some(Layer::Whole);
-            // Rules search whole texts, and so does what masks, because what it finds has a place in them.
-            let reach = (!self.rules_apply() && layer.is_none()).then(|| self.exact.reach());
-            self.scan_layer(bytes, Depth::default(), ScanContext { location, rules: true, layer, reach }, budget)
+            // What masks searches whole texts, because what it finds has a place in them.
+            let reach = if layer.is_none() { self.reach() } else { None };
+            let context = ScanContext { location, rules: true, layer, reach, escapes: None };
+            self.scan_layer(bytes, Depth::default(), context, budget)
         } else {
             Ok(None)
         }
@@ -182,7 +185,7 @@ impl Scanner {
     /// The budget is exhausted.
     pub fn scan_known(&self, bytes: &[u8], budget: &mut Budget) -> Result<Option<Finding>, Exhausted> {
         let reach = Some(self.exact.reach());
-        let context = ScanContext { location: Location::Other, rules: false, layer: None, reach };
+        let context = ScanContext { location: Location::Other, rules: false, layer: None, reach, escapes: None };
         if self.is_enabled() && !self.exact.is_empty() {
             self.scan_layer(bytes, Depth::default(), context, budget)
         } else {
@@ -259,7 +262,7 @@ impl Scanner {
     /// budget counts as one that does.
     pub fn contains_secret(&self, bytes: &[u8]) -> bool {
         let strict = Self { action_override: Some(Action::Block), ..self.clone() };
-        let context = ScanContext { location: Location::Other, rules: true, layer: None, reach: None };
+        let context = ScanContext { location: Location::Other, rules: true, layer: None, reach: None, escapes: None };
         !matches!(strict.scan_layer(bytes, Depth::default(), context, &mut Budget::new(SHORT, SHORT)), Ok(None))
     }
 
@@ -283,11 +286,23 @@ impl Scanner {
         }
     }
 
-    /// Whether a text has a known secret, with so much around its escapes looked at once more.
+    /// What a text has, with so much around its escapes looked at once more, by rules or for known secrets alone.
     #[cfg(test)]
-    pub(super) fn finds_known(&self, bytes: &[u8], reach: Option<usize>) -> bool {
-        let context = ScanContext { location: Location::Other, rules: false, layer: None, reach };
-        self.scan_layer(bytes, Depth::default(), context, &mut Budget::unbounded()).expect("it has no limit").is_some()
+    pub(super) fn found(&self, bytes: &[u8], rules: bool, reach: Option<usize>) -> Option<Finding> {
+        let context = ScanContext { location: Location::Other, rules, layer: None, reach, escapes: None };
+        self.scan_layer(bytes, Depth::default(), context, &mut Budget::unbounded()).expect("it has no limit")
+    }
+
+    /// How much around its escapes shows all that the whole text would; none if nothing less does.
+    pub(super) fn reach(&self) -> Option<usize> {
+        let known = self.exact.reach();
+        if !self.rules_apply() {
+            return Some(known);
+        }
+        // What is around a placeholder is looked at as if that were not there.
+        let placeholder = self.placeholders.iter().map(|finder| finder.needle().len()).max().unwrap_or_default();
+        let rules = self.rules.reach().filter(|_| !self.phrases_apply())?;
+        Some(known.max(rules + placeholder))
     }
 
     fn scan_layer(
@@ -304,11 +319,12 @@ impl Scanner {
         let outer = context.layer;
         inner::inner(bytes, context.reach, budget, &mut |inner, kind, budget| {
             let layer = match (kind, &outer) {
-                (Inner::Escaped, Some(outer)) => Some(Layer::Escaped(bytes, outer)),
+                (Inner::Escaped(_), Some(outer)) => Some(Layer::Escaped(bytes, outer)),
                 (Inner::Wrapped, Some(outer)) => Some(Layer::Wrapped(bytes, outer)),
                 _ => None,
             };
-            self.scan_layer(inner, depth.below(kind)?, ScanContext { layer, ..context }, budget)
+            let escapes = if let Inner::Escaped(escapes) = kind { escapes } else { None };
+            self.scan_layer(inner, depth.below(kind)?, ScanContext { layer, escapes, ..context }, budget)
         })
     }
 
@@ -391,11 +407,14 @@ impl Scanner {
             self.apply_action(finding, budget)
         };
         let text = blanked.as_deref().unwrap_or(bytes);
-        let mut found = self.rules.find_tokens(text, whole, budget, &mut on_match)?;
+        let mut found = self.rules.find_tokens(
+            text,
+            Extent { whole_tokens: whole, escapes: context.escapes },
+            budget,
+            &mut on_match,
+        )?;
         // It has no keyword, and costs nothing unless the user wants it.
-        if found.is_none()
-            && self.rules.phrases().is_some_and(|rule| self.actions.names(rule) && self.action(rule) != Action::Off)
-        {
+        if found.is_none() && self.phrases_apply() {
             found = self.rules.find_phrases(text, budget, &mut on_match)?;
         }
         exhausted.map_or(Ok(found), Err)
@@ -404,6 +423,11 @@ impl Scanner {
     /// Whether something that a rule finds would be blocked, masked or reported.
     fn rules_apply(&self) -> bool {
         !self.rules.is_empty() && (self.action_override.is_some() || self.actions.any_rule_acts())
+    }
+
+    /// Whether seed phrases are searched for.
+    fn phrases_apply(&self) -> bool {
+        self.rules.phrases().is_some_and(|rule| self.actions.names(rule) && self.action(rule) != Action::Off)
     }
 
     /// Whether a finding is masked: neither let through nor blocked.
