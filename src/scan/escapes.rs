@@ -54,9 +54,14 @@ pub(super) fn escaped(bytes: &[u8], ranges: &[Range<usize>]) -> Vec<Range<usize>
 }
 
 /// The next place where a text and the one without its escapes may differ.
-pub(super) fn next_escape(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut signs = memchr::memchr2_iter(b'\\', b'%', &bytes[from..]).map(|at| from + at);
-    signs.find(|&at| bytes[at] == b'\\' || percent_byte(&bytes[at..]).is_some())
+pub(super) fn next_escape(bytes: &[u8], mut from: usize) -> Option<usize> {
+    loop {
+        let at = from + memchr::memchr2(b'\\', b'%', &bytes[from..])?;
+        if bytes[at] == b'\\' || percent_byte(&bytes[at..]).is_some() {
+            return Some(at);
+        }
+        from = at + 1;
+    }
 }
 
 /// Resolves the escape at the beginning; returns its length.

@@ -56,8 +56,10 @@ pub(super) fn unescape_near(bytes: &[u8], reach: usize) -> Option<Near> {
 
 fn pieces(bytes: &[u8], reach: usize) -> Option<Near> {
     // What comes before `from` was passed on or left out.
-    let (mut text, mut from, mut shorter, mut escapes) = (Vec::new(), 0, false, Vec::new());
-    while let Some(at) = next_escape(bytes, from) {
+    let (mut from, mut shorter, mut escapes) = (0, false, Vec::new());
+    let mut next = Some(next_escape(bytes, 0)?);
+    let mut text = Vec::with_capacity(bytes.len());
+    while let Some(at) = next {
         let plain = &bytes[from..at];
         // The text may begin far from its first escape.
         if from == 0 || plain.len() > 2 * reach {
@@ -76,6 +78,7 @@ fn pieces(bytes: &[u8], reach: usize) -> Option<Near> {
         let taken = resolve(&bytes[at..], &mut text);
         shorter |= text.len() - before < taken;
         from = at + taken;
+        next = next_escape(bytes, from);
     }
     let rest = &bytes[from..];
     text.extend_from_slice(&rest[..end_of_piece(rest, reach)]);

@@ -215,9 +215,6 @@ impl Rules {
         let mut searched = Vec::new();
         for (place, rules) in self.keywords.places(bytes) {
             let (from, to) = (place.start.saturating_sub(BEFORE), bytes.len().min(place.end + AFTER));
-            if escapes.is_some_and(|escapes| !has_escape(escapes, &(from..to))) {
-                continue;
-            }
             searched.resize(self.all.len(), 0..0);
             for &rule in rules {
                 if from >= searched[rule].start && place.end + TOKEN <= searched[rule].end {
@@ -225,6 +222,9 @@ impl Rules {
                 }
                 let beginning = &self.all[rule].beginning;
                 if beginning.as_ref().is_some_and(|beginning| !beginning.is_match(&bytes[place.start..])) {
+                    continue;
+                }
+                if escapes.is_some_and(|escapes| !has_escape(escapes, &(from..to))) {
                     continue;
                 }
                 budget.spend((to - from) / WINDOW_COST)?;
