@@ -95,6 +95,32 @@ fn kept_work_outlives_a_change_of_its_users_ranges() {
 }
 
 #[test]
+fn work_that_an_agent_uses_stays_its_own_whatever_users_there_are_by_then() {
+    let world = World::new(Who::Range);
+    let (with, without) = (format!("ranger:{RANGE}:65536\n"), String::new());
+    let reserve = |ranges: &str| {
+        for file in ["subuid", "subgid"] {
+            std::fs::write(world.folder().join(file), ranges).unwrap();
+        }
+    };
+    for (at_launch, later) in [(&without, &with), (&with, &without), (&with, &format!("ranger:1000:70000\n{with}"))] {
+        reserve(at_launch);
+        ok(&launch(&world, world.command(&[])));
+        put(world.command(&[]), "/workspace/made.txt");
+        reserve(later);
+        // It may not be readable. The agent goes on.
+        let _ = world.run(&["diff", "kept"]);
+        put(world.command(&[]), "/workspace/made.txt");
+        reserve(at_launch);
+        assert!(diff(&world).contains("made.txt"));
+        ok(&world.run(&["stop", "kept"]));
+        reserve(&with);
+        ok(&world.run(&["rm", "--discard", "kept"]));
+        world.wait_clean();
+    }
+}
+
+#[test]
 fn root_leaves_the_work_of_another_user_alone() {
     for who in [Who::User, Who::Range] {
         let world = World::new(who);

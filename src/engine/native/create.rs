@@ -64,6 +64,16 @@ impl NativeEngine {
         on.find(|name| self.shims.is_starting(name) || is_served(&self.store.container(name)))
     }
 
+    /// Whether a container that may be running has a volume's folder.
+    pub(super) fn is_in_use(&self, folder: &Path) -> bool {
+        self.store.containers().into_iter().any(|name| {
+            let container = self.store.container(&name);
+            let record: std::io::Result<Record> = store::read(&container.join("record.json"));
+            record.is_ok_and(|record| record.plan.mounts.iter().any(|mount| mount.source == folder))
+                && (self.shims.is_starting(&name) || is_served(&container))
+        })
+    }
+
     /// The source of connections on a network, and its range's mask. The one address of a range that is assigned is egress', so
     /// that whoever it connects to sees it as on other engines.
     fn addresses(&self, network: &str) -> std::io::Result<(std::net::Ipv4Addr, std::net::Ipv4Addr)> {

@@ -523,7 +523,7 @@ impl Engine for NativeEngine {
         if !plan.mapping.has_users() && account != plan.process.account {
             return Err(refused(format!("user {}: without root, a container has one user", account.user)));
         }
-        if matches!(plan.mapping, Mapping::Range { .. }) && !users::has(account) {
+        if plan.mapping != Mapping::Host && plan.mapping.has_users() && !users::has(account) {
             return Err(refused(format!("user {}: a container's users are below {}", account.user, users::COUNT)));
         }
         let process = plan::Process {

@@ -44,20 +44,18 @@ impl Subordinates {
         }
         let root = Account { user: nix::unistd::geteuid().as_raw(), group: nix::unistd::getegid().as_raw() };
         let name = name_of_user(root.user);
-        let ranges = |file: &str| {
+        let ranges = |file: &str, own: u32| {
             let text = std::fs::read_to_string(file).unwrap_or_default();
-            let mut found = ranges_of(&text, &name, root.user);
-            // The one for containers is first.
-            if let Some(large) = found.iter().position(|range| range.count >= COUNT - 1) {
-                found[..=large].rotate_right(1);
-                return Ok((found[0].first, found));
+            let found = mappable(ranges_of(&text, &name, root.user), own);
+            if let Some(first) = found.first().filter(|first| first.count >= COUNT - 1) {
+                return Ok((first.first, found));
             }
             // Each user's own, beyond what login.defs(5) hands out.
             let first = 1_000_000_000 + root.user % 10_000 * COUNT;
             let why = format!("{file} reserves no {} numbers for {name}", COUNT - 1);
             Err((why, reserve(&["subuids", "subgids"], first, &name)))
         };
-        let ((user, users), (group, groups)) = (ranges(SUBUID)?, ranges(SUBGID)?);
+        let ((user, users), (group, groups)) = (ranges(SUBUID, root.user)?, ranges(SUBGID, root.group)?);
         Ok(Self { root, first: Account { user, group }, users, groups })
     }
 
@@ -119,11 +117,16 @@ pub(super) fn reserve_again(mapping: Mapping) -> Option<String> {
     Some(format!("{} && {}", reserve(&["subuids"], first.user, &user), reserve(&["subgids"], first.group, &user)))
 }
 
-/// A user's name, or number where there is none. The C library would ask other sources than the file, too, by code that a static
-/// executable cannot load.
-pub(super) fn name_of_user(user: u32) -> String {
+/// A user's name, or number where there is none. Other sources than the file are asked by a program of the host's: the code for it is
+/// none that a static executable can load.
+fn name_of_user(user: u32) -> String {
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    name_of(&accounts, user).map_or_else(|| user.to_string(), str::to_owned)
+    let asked = || {
+        let output = Command::new("id").args(["-un", &user.to_string()]).env_clear().env("PATH", PATH).output().ok()?;
+        let name = String::from_utf8(output.stdout).ok()?;
+        Some(name.trim().to_owned()).filter(|name| output.status.success() && !name.is_empty())
+    };
+    name_of(&accounts, user).map(str::to_owned).or_else(asked).unwrap_or_else(|| user.to_string())
 }
 
 /// The same, of a file's text (passwd(5)).
@@ -145,6 +148,22 @@ fn ranges_of(text: &str, name: &str, user: u32) -> Vec<Reserved> {
         (is_theirs && count > 0 && first.checked_add(count).is_some()).then_some(Reserved { first, count })
     };
     text.lines().filter_map(range).collect()
+}
+
+/// Those that can be mapped beside each other and one more number: the first one that is large enough for containers is the first.
+fn mappable(mut ranges: Vec<Reserved>, own: u32) -> Vec<Reserved> {
+    if let Some(large) = ranges.iter().position(|range| range.count >= COUNT - 1) {
+        ranges[..=large].rotate_right(1);
+    }
+    let mut kept: Vec<Reserved> = Vec::new();
+    for range in ranges {
+        let meets =
+            |other: &Reserved| range.first < other.first + other.count && other.first < range.first + range.count;
+        if !meets(&Reserved { first: own, count: 1 }) && !kept.iter().any(meets) {
+            kept.push(range);
+        }
+    }
+    kept
 }
 
 /// Removes files and folders with what belongs to this user's subordinate ones.
@@ -208,6 +227,15 @@ mod tests {
         assert_eq!(found("broken", 7), []);
         let accounts = "root:x:0:0::/root:/bin/sh\n+::::::\nagent:x:1000:1:,,,:/home/agent:\n";
         assert_eq!((name_of(accounts, 1000), name_of(accounts, 1)), (Some("agent"), None));
+    }
+
+    #[test]
+    fn ranges_that_meet_are_mapped_once() {
+        let range = |first, count| Reserved { first, count };
+        let (small, large) = (range(10, 5), range(100_000, 65_536));
+        assert_eq!(mappable(vec![small, large, large, range(100_100, 1), range(99_999, 2)], 7), [large, small]);
+        assert_eq!(mappable(vec![large, range(7, 1)], 7), [large]);
+        assert_eq!(mappable(vec![large, small], 100_007), [small]);
     }
 
     #[test]

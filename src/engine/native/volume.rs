@@ -60,6 +60,23 @@ impl NativeEngine {
         checked.map_err(broken("use volume", name))
     }
 
+    /// Gives a volume that containers with other users have used to those of this one. What a container uses at this moment stays as it
+    /// is, for that one: false.
+    ///
+    /// # Errors
+    /// It is nobody's of them, and this user may not give it to them. It stays as it is.
+    fn hand_over(&self, mount: &VolumeMount, mapping: Mapping, owner: Option<Account>) -> std::io::Result<bool> {
+        let data = self.store.volume(&mount.volume).join("data");
+        let found = owner_of(&data)?;
+        let Some(to) = recipient(found, mapping, owner) else { return Ok(true) };
+        if self.is_in_use(&data) {
+            return Ok(false);
+        }
+        may_give(&data, found)?;
+        subordinates::give(&data, to)?;
+        Ok(true)
+    }
+
     /// Gives a volume that is new the owner and the mode of the folder that it is mounted on, as other engines do. They
     /// also copy what is in the folder; images of bottler's own have nothing there. An owner that only the container can give
     /// it is returned. One that was used by containers with other users before is given to those of this one.
@@ -76,8 +93,7 @@ impl NativeEngine {
         if !fresh.exists() {
             // One that ends with its bottle is in use by containers that keep it.
             let owner = folder.map(|folder| folder.account).filter(|account| account.user != 0);
-            if !volume.join(store::PASSING).exists() {
-                hand_over(&data, mapping, owner)?;
+            if !volume.join(store::PASSING).exists() && self.hand_over(mount, mapping, owner)? {
                 note_users(&volume, mapping)?;
             }
             return Ok(None);
@@ -116,25 +132,19 @@ fn note_users(volume: &Path, mapping: Mapping) -> std::io::Result<()> {
     store::note(&file, &mapping)
 }
 
-/// Gives a volume's folder that containers with other users have used to those of this one: to `owner`, where there are several.
-///
-/// # Errors
-/// It is nobody's of them, and this user may not give it to them. It stays as it is.
-fn hand_over(data: &Path, mapping: Mapping, owner: Option<Account>) -> std::io::Result<()> {
-    let found = owner_of(data)?;
-    let give = |to: Option<Account>| {
-        may_give(data, found)?;
-        subordinates::give(data, to)
-    };
+/// To whom a volume's folder is given that containers with other users have used: to `owner`, where there are several. None if it
+/// stays whose it is.
+fn recipient(found: Account, mapping: Mapping, owner: Option<Account>) -> Option<Option<Account>> {
+    let is_inside = || Subordinates::find().is_ok_and(|theirs| theirs.are_inside(found));
     match mapping {
         // Root without privileges had it, in containers with one user.
-        Mapping::Host | Mapping::Range { .. } if found.user == 0 => owner.map_or(Ok(()), |owner| give(Some(owner))),
-        Mapping::Host | Mapping::Range { .. } => Ok(()),
-        Mapping::One(this) if found.user == this.user => Ok(()),
-        Mapping::One(_) => give(None),
-        Mapping::Delegated { root, .. } if found.user == root.user => owner.map_or(Ok(()), |owner| give(Some(owner))),
-        Mapping::Delegated { .. } if Subordinates::find().is_ok_and(|theirs| theirs.are_inside(found)) => Ok(()),
-        Mapping::Delegated { .. } => give(owner),
+        Mapping::Host | Mapping::Range { .. } if found.user == 0 => owner.map(Some),
+        Mapping::Host | Mapping::Range { .. } => None,
+        Mapping::One(this) if found.user == this.user => None,
+        Mapping::One(_) => Some(None),
+        Mapping::Delegated { root, .. } if found.user == root.user => owner.map(Some),
+        Mapping::Delegated { .. } if is_inside() => None,
+        Mapping::Delegated { .. } => Some(owner),
     }
 }
 
@@ -168,19 +178,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_volume_of_nobody_inside_is_refused_and_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let found = owner_of(folder.path()).unwrap();
-        let account = |user| Account { user, group: found.group };
-        let beyond = found.user + (1 << 16);
-        for (mapping, taken) in [
-            (Mapping::Host, true),
-            (Mapping::Range { first: beyond }, true),
-            (Mapping::One(account(found.user)), true),
-            (Mapping::Delegated { root: account(found.user), first: account(beyond) }, true),
+    fn a_volume_stays_whose_it_is_unless_somebody_else_inside_needs_it() {
+        let account = |user| Account { user, group: user };
+        let (own, agent) = (account(9000), account(1000));
+        let range = Mapping::Range { first: 0x7800_0000 };
+        let delegated = Mapping::Delegated { root: own, first: account(200_000) };
+        for (found, mapping, owner, to) in [
+            (agent, Mapping::Host, Some(agent), None),
+            (account(0), Mapping::Host, Some(agent), Some(Some(agent))),
+            (account(0), range, Some(agent), Some(Some(agent))),
+            (account(0), range, None, None),
+            (own, Mapping::One(own), Some(agent), None),
+            (account(200_999), Mapping::One(own), Some(agent), Some(None)),
+            (own, delegated, Some(agent), Some(Some(agent))),
+            (own, delegated, None, None),
+            (account(900_000), delegated, None, Some(None)),
         ] {
-            assert_eq!(hand_over(folder.path(), mapping, None).is_ok(), taken, "{mapping:?}");
+            assert_eq!(recipient(found, mapping, owner), to, "{found:?} {mapping:?} {owner:?}");
         }
-        assert_eq!(owner_of(folder.path()).unwrap().user, found.user);
     }
 }

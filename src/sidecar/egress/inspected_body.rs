@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::Either;
@@ -49,6 +50,20 @@ pub(super) struct PendingWindow {
 }
 
 impl PendingWindow {
+    /// Starts the scan of a window. It has its thread before this returns: a task of its own would wait until this one yields, which
+    /// it does not while it has something to send or to receive, and then the next window would be received before this one is scanned.
+    async fn start(scan: impl Future<Output = Result<(), Reason>> + Send + 'static, leaves: Bytes) -> Self {
+        let mut scan = Box::pin(scan);
+        let begun = futures_util::poll!(&mut scan);
+        let rest = async move {
+            match begun {
+                Poll::Ready(scanned) => scanned,
+                Poll::Pending => scan.await,
+            }
+        };
+        Self { task: AbortOnDropHandle::new(crate::task::spawn(rest)), leaves }
+    }
+
     /// Waits for the scan. Cancel-safe.
     async fn done(&mut self) -> Result<Bytes, Reason> {
         let pending = (&mut self.task).await;
@@ -218,10 +233,9 @@ impl<B: IncomingBody> InspectedBody<B> {
                         let (egress, scanner, text, place) =
                             (self.egress.clone(), self.scanner.clone(), window.clone(), self.place);
                         let scan = async move { scan_text(&egress.capacity, &scanner, text, place).await };
-                        let task = AbortOnDropHandle::new(crate::task::spawn(scan));
                         let leaves = windows.accept(window, end);
                         self.memory.shrink((before.len() + leaves.len()).max(WINDOWS * WINDOW_MEMORY));
-                        *pending = Some(PendingWindow { task, leaves });
+                        *pending = Some(PendingWindow::start(scan, leaves).await);
                         return Ok(before);
                     }
                 };
