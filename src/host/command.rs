@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -85,12 +86,29 @@ fn killed(child: &mut Child, why: String) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
+/// A path as a word of a command line that a user copies into a shell: in quotes where that would read anything else.
+pub fn shell_word(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "/._-+@%:,=".contains(letter);
+    if !text.is_empty() && text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn shell(script: &str, limits: Limits) -> io::Result<Output> {
         output(Command::new("sh").args(["-c", script]).stdin(Stdio::null()), limits)
+    }
+
+    #[test]
+    fn a_shell_reads_a_word_as_the_path_that_it_is() {
+        for path in ["/plain/a-b_c.d", "/with space/'quote'/$HOME`id`\"\\", "/two\nlines"] {
+            let word = shell_word(Path::new(path));
+            let read = Command::new("sh").arg("-c").arg(format!("printf %s {word}")).output().unwrap();
+            assert_eq!(String::from_utf8(read.stdout).unwrap(), path, "{word}");
+        }
+        assert_eq!(shell_word(Path::new("/plain/a-b_c.d")), "/plain/a-b_c.d");
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod network;
 mod process;
 mod ssh_agent;
 
-pub use command::{Limits, output};
+pub use command::{Limits, output, shell_word};
 pub use executable::loadable;
 pub use file::{check_own, create_whole, keep_on_disk, make_private, replace, replace_in_memory, sweep_unfinished};
 pub use id::{random_base36, random_seed};

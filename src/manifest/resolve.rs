@@ -51,6 +51,13 @@ pub struct ResolvedAgent {
     pub skills: BTreeMap<String, SkillFile>,
 }
 
+impl ResolvedAgent {
+    /// The name under which its grants are saved: its bottle's in the manifest, or its own.
+    pub fn grants_name(&self) -> &str {
+        self.bottle_name.as_deref().unwrap_or(&self.name)
+    }
+}
+
 /// A file of a skill.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkillFile {

@@ -77,7 +77,8 @@ pub fn check_bounds(plan: &LaunchPlan) -> Result<(), Unsettled> {
 fn check_native(plan: &LaunchPlan) -> Result<(), Unsettled> {
     let hint = || "start Docker or Podman, or name one: `--engine docker`, DOCKER_HOST".to_owned();
     if plan.image.build.is_some() || plan.image.source != "self" {
-        return Err(("image: the native engine runs bottler's own images only".to_owned(), hint()));
+        let why = "image: the native engine, which is used where neither Docker nor Podman listens, runs bottler's own images only";
+        return Err((why.to_owned(), hint()));
     }
     if plan.isolation == Isolation::Bridge {
         return Err((

@@ -4,7 +4,7 @@
 //! This saves time and stops nothing. It must open no hole either: what is left out has nothing that the whole text would show.
 //! * A rule looks at a window around a keyword, and at nothing else. One without an escape stood in the text as it is, byte for
 //!   byte; one with an escape is whole where at least a window stays on both sides of each. Rules look at those alone: a window that
-//!   a piece ends within would be another text.
+//!   a piece ends within would be another text. A window goes on to the end of a token without gaps, and so does a piece.
 //! * A known secret that is found only without escapes has a byte of an escape in it, and between two of those, or before the first
 //!   or behind the last, it has only bytes that stand in the text as they are. Of these there are at most
 //!   [`ExactMatcher::reach`](super::exact::ExactMatcher::reach), and so many stay on both sides of each escape.
@@ -18,7 +18,7 @@ use std::ops::Range;
 
 use super::encoding::compressed;
 use super::escapes::{next_escape, resolve, unescape};
-use super::runs::OF_RUN;
+use super::runs::is_of_token;
 
 /// What stands between two pieces: part of no secret, run, escape or line end. UTF-8 has no such byte, and UTF-16 that is
 /// searched for has zeros, or would have to be of letters that are none.
@@ -26,6 +26,8 @@ const BETWEEN: [u8; 4] = [0xff; 4];
 
 /// How many bytes an escape becomes at most: a letter in UTF-8, or a sign that is none of one.
 const RESOLVED: usize = 4;
+/// How much in front of a token stays with it, in bytes: at least as much as rules look at in front of a keyword.
+const CONTEXT: usize = 128;
 /// How much further than an escape one may begin that it has made, in bytes: at each layer, a part of one.
 pub(super) const NESTED: usize = 128;
 
@@ -97,15 +99,20 @@ fn end_of_piece(plain: &[u8], reach: usize) -> usize {
 /// Where the piece begins that ends here.
 fn begin_of_piece(plain: &[u8], reach: usize) -> usize {
     let begin = plain.len().saturating_sub(reach);
-    match plain.get(begin) {
-        Some(&first) if continues(first) => {
-            begin - plain[..begin].iter().rev().take_while(|byte| continues(**byte)).count()
-        }
-        _ => begin,
+    let token = begin_of_token(plain, begin);
+    // What is in front of a token says what it is.
+    if token < begin { begin_of_token(plain, token.saturating_sub(CONTEXT)) } else { begin }
+}
+
+/// Where what a place is in the middle of begins.
+fn begin_of_token(plain: &[u8], at: usize) -> usize {
+    match plain.get(at) {
+        Some(&first) if continues(first) => at - plain[..at].iter().rev().take_while(|byte| continues(**byte)).count(),
+        _ => at,
     }
 }
 
-/// Whether a byte may be within a run, or between two lines of one.
+/// Whether a byte may be within a run or a token without gaps, or between two lines of one.
 fn continues(byte: u8) -> bool {
-    OF_RUN[usize::from(byte)] || matches!(byte, b'\r' | b'\n')
+    is_of_token(byte) || matches!(byte, b'\r' | b'\n')
 }

@@ -176,6 +176,7 @@ fn tokens() -> Vec<String> {
     let (long, far) = ("a; ".repeat(300), " b;".repeat(300));
     [
         &["acme[", &long, "]"][..],
+        &["eyJ", &hex, ".eyJ", &"aGVsbG8gd29ybGQKfQ0x".repeat(150), ".", &hex],
         &["acme=", "abcdefgh;", &far],
         &["acme=", "abcdefgh;", &far, "# public"],
         &["ghp_", "wWPw5k4aXcaT4fNP0UcnZwJUVFk6LO0pINUx"],
@@ -233,7 +234,8 @@ fn promise_09_a_token_is_found_however_far_its_only_escape_is() {
     for token in tokens() {
         let text = format!("{filler}{token}{filler}");
         let (from, to) = (filler.len() - 40, filler.len() + token.len() + 40);
-        for at in (from..to).chain((filler.len() - 2 * reach..filler.len() + 2 * reach).step_by(97)) {
+        let step = 1 + token.len() / 200;
+        for at in (from..to).step_by(step).chain((filler.len() - 2 * reach..filler.len() + 2 * reach).step_by(97)) {
             let text = with_escape(text.as_bytes(), at);
             let whole = scanner.found(&text, true, None);
             assert_eq!(scanner.found(&text, true, Some(reach)), whole, "{token} {at}");
@@ -241,6 +243,22 @@ fn promise_09_a_token_is_found_however_far_its_only_escape_is() {
         }
     }
     assert!(found > 500, "{found}");
+}
+
+/// An escape makes a keyword, and with it the window in which another one and a token are.
+#[test]
+fn promise_09_a_token_is_found_whichever_keyword_its_window_begins_with() {
+    let scanner = scanner_of_tokens();
+    let part = |length: usize| -> String { "aGVsbG8gd29ybGQKfQ0x7zY".chars().cycle().take(length).collect() };
+    let token = ["eyJ", &part(200), ".eyJ", &part(740), ".", &part(40)].concat();
+    for keyword in ["e%79J", "ey\\u004a"] {
+        for gap in (1..600).step_by(16) {
+            let text = format!("{}{keyword}{}eyJ{}{token}", "; ".repeat(100), "; ".repeat(gap), "; ".repeat(48));
+            let whole = scanner.found(text.as_bytes(), true, None);
+            assert!(whole.is_some(), "{keyword} {gap}");
+            assert_eq!(scanner.found(text.as_bytes(), true, scanner.reach()), whole, "{keyword} {gap}");
+        }
+    }
 }
 
 /// A known secret is found in a text that is searched as a whole, and near its escapes only.

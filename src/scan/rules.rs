@@ -12,6 +12,7 @@ use super::mnemonic::phrases;
 use super::near::{NESTED, has_escape};
 use super::password::is_placeholder;
 use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, RuleFinder, compile};
+use super::runs::is_of_token;
 
 /// The built-in rules: documented token formats of providers.
 pub(super) const PROVIDERS: &str = include_str!("providers.toml");
@@ -19,6 +20,8 @@ pub(super) const PROVIDERS: &str = include_str!("providers.toml");
 const BEFORE: usize = 128;
 const AFTER: usize = 1024;
 const TOKEN: usize = 512;
+/// How much longer a token may be that has no gaps, in bytes: those of identity providers have a list of groups in them.
+const LONGEST: usize = 16 << 10;
 /// How much of a text is searched at first for the whole of a token that is to be masked, in bytes.
 const WHOLE: usize = 64 << 10;
 /// The cost of running an expression over a window, relative to scanning a byte with every layer.
@@ -212,18 +215,20 @@ impl Rules {
             return Ok(None);
         }
         // Where each rule has searched: nearby keywords share one window. Most texts have no keyword.
-        let mut searched = Vec::new();
+        let (mut searched, mut run) = (Vec::new(), TokenRun::default());
         for (place, rules) in self.keywords.places(bytes) {
-            let (from, to) = (place.start.saturating_sub(BEFORE), bytes.len().min(place.end + AFTER));
+            let from = place.start.saturating_sub(BEFORE);
             searched.resize(self.all.len(), 0..0);
             for &rule in rules {
-                if from >= searched[rule].start && place.end + TOKEN <= searched[rule].end {
+                let needed = run.window_end(bytes, place.end, TOKEN, LONGEST / 2);
+                if from >= searched[rule].start && needed <= searched[rule].end {
                     continue;
                 }
                 let beginning = &self.all[rule].beginning;
                 if beginning.as_ref().is_some_and(|beginning| !beginning.is_match(&bytes[place.start..])) {
                     continue;
                 }
+                let to = run.window_end(bytes, place.end, AFTER, LONGEST);
                 if escapes.is_some_and(|escapes| !has_escape(escapes, &(from..to))) {
                     continue;
                 }
@@ -350,6 +355,23 @@ impl Rule {
     }
 }
 
+/// The characters of a token without gaps around the last keyword: they are looked at once, however many keywords they have.
+#[derive(Default)]
+struct TokenRun(Range<usize>);
+
+impl TokenRun {
+    /// Where a window of this length behind a keyword ends, in bytes: a token that goes on there, from the keyword without a gap, is in
+    /// it as well, as far as `more` bytes.
+    fn window_end(&mut self, bytes: &[u8], keyword: usize, length: usize, more: usize) -> usize {
+        if !(self.0.start..=self.0.end).contains(&keyword) {
+            let rest = bytes[keyword..].iter();
+            self.0 = keyword..keyword + rest.take_while(|byte| is_of_token(**byte)).count();
+        }
+        let end = keyword + length;
+        bytes.len().min(end.max(self.0.end.min(end + more)))
+    }
+}
+
 /// Shannon entropy, in bits per byte.
 #[expect(clippy::cast_precision_loss, reason = "lengths of tokens")]
 fn entropy(bytes: &[u8]) -> f64 {
@@ -403,6 +425,24 @@ mod tests {
         let begun = rules.all.iter().filter(|rule| rule.beginning.is_some()).map(|rule| rule.id.as_str());
         let tested: Vec<&str> = tokens.iter().map(|(rule, _)| *rule).collect();
         assert!(begun.count() == 4 && rules.all.iter().all(|it| it.beginning.is_none() || tested.contains(&&*it.id)));
+    }
+
+    #[test]
+    fn promise_09_tokens_without_gaps_are_found_however_long_and_whatever_is_in_front() {
+        let rules = Rules::parse(&[PROVIDERS]).unwrap();
+        let part = |length: usize| -> String {
+            let letters = b"aGVsbG8gd29ybGQKfQ0123456789zyxwvu";
+            (0..length).map(|at| char::from(letters[(at * at + at / 7) % letters.len()])).collect()
+        };
+        let jwt =
+            |header: usize, payload: usize| ["eyJ", &part(header), ".eyJ", &part(payload), ".", &part(43)].concat();
+        for token in [jwt(30, 300), jwt(200, 740), jwt(30, 2000), jwt(3000, 3000), jwt(30, 15_000)] {
+            assert_eq!(find(&rules, &token).as_deref(), Some("jwt"), "{}", token.len());
+            for gap in (0..1200).step_by(13) {
+                let decoy = format!("eyJ {} {token} behind", "; ".repeat(gap / 2));
+                assert_eq!(find(&rules, &decoy).as_deref(), Some("jwt"), "{} {gap}", token.len());
+            }
+        }
     }
 
     #[test]

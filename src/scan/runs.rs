@@ -25,6 +25,11 @@ pub(super) const OF_RUN: [bool; 256] = {
     table
 };
 
+/// Whether a token without gaps may have a byte: a run, or several with dots between, as JWTs are.
+pub(super) fn is_of_token(byte: u8) -> bool {
+    OF_RUN[usize::from(byte)] || byte == b'.'
+}
+
 /// The runs that are long enough. Only every other block is tested at first: most text has no block of digits alone.
 pub(super) fn runs(bytes: &[u8]) -> impl Iterator<Item = Range<usize>> {
     // The next chunk, the blocks of digits that are left of the one before, and the end of the last run.

@@ -4,17 +4,20 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::world::{Done, RANGE, USER, Who, World};
 
 /// The program that root without the host's privileges is made by.
 const WITHOUT: [&str; 2] = ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
 
-/// Launches a bottle that is kept; it runs.
-fn launch(world: &World, mut command: Command) -> Done {
+/// Launches a bottle that is kept, or not; it runs.
+fn launch(world: &World, mut command: Command, keep: &str) -> Done {
     world.write("work/notes.txt", "first\n");
     world.hand_over(&world.folder().join("work"));
     let (recipe, work) = (world.recipe("idle.lua"), world.folder().join("work"));
-    command.args(["run", "probe", "--recipe", &recipe, "--detach", "--yes", "--keep", "always", "--name", "kept"]);
+    command.args(["run", "probe", "--recipe", &recipe, "--detach", "--yes", "--keep", keep, "--name", "kept"]);
     command.arg("--workspace").arg(work).output().unwrap().into()
 }
 
@@ -39,14 +42,14 @@ fn diff(world: &World) -> String {
 }
 
 #[test]
-fn kept_work_outlives_a_change_of_its_users_ranges() {
+fn promise_21_kept_work_outlives_a_change_of_its_users_ranges() {
     let world = World::new(Who::Range);
     let reserve = |file: &str, firsts: &[u32]| {
         let lines: Vec<String> = firsts.iter().map(|first| format!("ranger:{first}:65536\n")).collect();
         std::fs::write(world.folder().join(file), lines.concat()).unwrap();
     };
     let other = RANGE + (1 << 20);
-    ok(&launch(&world, world.command(&[])));
+    ok(&launch(&world, world.command(&[]), "always"));
     put(world.command(&[]), "/workspace/made.txt");
     ok(&world.run(&["stop", "kept"]));
     for (file, option) in [("subgid", "--add-subgids"), ("subuid", "--add-subuids")] {
@@ -71,31 +74,76 @@ fn kept_work_outlives_a_change_of_its_users_ranges() {
         assert!(diff(&world).contains("made.txt"));
     }
 
-    // Nobody may remove what is there: it is not forgotten.
+    // A range that has moved a little: its users are there, and are others.
+    for first in [other + 500, other] {
+        for file in ["subuid", "subgid"] {
+            reserve(file, &[first, other]);
+        }
+        assert!(diff(&world).contains("made.txt"));
+        ok(&world.run(&["resume", "kept", "--detach", "--yes"]));
+        put(world.command(&[]), "/workspace/made.txt");
+        ok(&world.run(&["stop", "kept"]));
+    }
+
+    // Nobody may remove what is there now: it stays the bottle's.
     for file in ["subuid", "subgid"] {
         reserve(file, &[]);
     }
-    let left = world.run(&["rm", "--discard", "kept"]);
-    assert_ne!(left.code, 0);
-    assert!(left.stderr.contains("/etc/subuid") && left.stderr.contains("sudo rm -rf"), "{}", left.stderr);
-    let again = world.run(&["gc"]);
-    assert_ne!(again.code, 0);
-    assert!(
-        again.stderr.contains("sudo rm -rf") && again.stdout.contains("failed"),
-        "{}{}",
-        again.stdout,
-        again.stderr
-    );
-    assert!(world.objects().contains(&"kept-workspace".to_owned()), "{:?}", world.objects());
+    let command = format!("usermod --add-subuids {other}-{} ranger", other + 65_535);
+    for refused in [&["rm", "--discard", "kept"][..], &["resume", "kept", "--detach", "--yes"]] {
+        let left = world.run(refused);
+        assert_ne!(left.code, 0);
+        assert!(left.stderr.contains(&command), "{refused:?} {}", left.stderr);
+    }
     for file in ["subuid", "subgid"] {
         reserve(file, &[other]);
     }
+    assert!(diff(&world).contains("made.txt"));
+    // One who is killed while giving it leaves files of both.
+    let made = world.volume("kept-workspace").join("made.txt");
+    std::os::unix::fs::lchown(&made, Some(USER), Some(USER)).unwrap();
+    let half = made.parent().unwrap().with_file_name("half-given");
+    std::fs::write(&half, "").unwrap();
+    std::os::unix::fs::lchown(&half, Some(USER), Some(USER)).unwrap();
+    ok(&world.run(&["resume", "kept", "--detach", "--yes"]));
+    put(world.command(&[]), "/workspace/made.txt");
+    assert!(!half.exists());
+    ok(&world.run(&["stop", "kept"]));
+    ok(&world.run(&["rm", "--discard", "kept"]));
+    world.wait_clean();
+}
+
+/// What cannot be removed is listed until it can be.
+#[test]
+fn what_a_gone_range_keeps_from_being_removed_is_not_forgotten() {
+    let world = World::new(Who::Range);
+    ok(&launch(&world, world.command(&[]), "never"));
+    put(world.command(&[]), "/workspace/made.txt");
+    let ranges = ["subuid", "subgid"].map(|file| world.folder().join(file));
+    let reserve = |text: &str| ranges.iter().for_each(|file| std::fs::write(file, text).unwrap());
+    let range = std::fs::read_to_string(&ranges[0]).unwrap();
+    reserve("");
+    for role in ["reaper", "holder", "container-shim"] {
+        for process in world.processes(role) {
+            let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+            world.struck.lock().unwrap().push(process);
+        }
+    }
+    world.wait_struck();
+    for _ in 0..2 {
+        let left = world.run(&["gc"]);
+        assert_ne!(left.code, 0, "{}{}", left.stdout, left.stderr);
+        assert!(left.stderr.contains("/etc/subuid") && left.stderr.contains("sudo rm -rf"), "{}", left.stderr);
+        assert!(left.stdout.contains("failed") && left.stdout.contains("not all"), "{}", left.stdout);
+        assert!(world.objects().iter().any(|name| name.starts_with("kept")), "{:?}", world.objects());
+    }
+    reserve(&range);
     ok(&world.run(&["gc"]));
     world.wait_clean();
 }
 
 #[test]
-fn work_that_an_agent_uses_stays_its_own_whatever_users_there_are_by_then() {
+fn promise_21_work_that_an_agent_uses_stays_its_own_whatever_users_there_are_by_then() {
     let world = World::new(Who::Range);
     let (with, without) = (format!("ranger:{RANGE}:65536\n"), String::new());
     let reserve = |ranges: &str| {
@@ -105,7 +153,7 @@ fn work_that_an_agent_uses_stays_its_own_whatever_users_there_are_by_then() {
     };
     for (at_launch, later) in [(&without, &with), (&with, &without), (&with, &format!("ranger:1000:70000\n{with}"))] {
         reserve(at_launch);
-        ok(&launch(&world, world.command(&[])));
+        ok(&launch(&world, world.command(&[]), "always"));
         put(world.command(&[]), "/workspace/made.txt");
         reserve(later);
         // It may not be readable. The agent goes on.
@@ -121,10 +169,10 @@ fn work_that_an_agent_uses_stays_its_own_whatever_users_there_are_by_then() {
 }
 
 #[test]
-fn root_leaves_the_work_of_another_user_alone() {
+fn promise_21_root_leaves_the_work_of_another_user_alone() {
     for who in [Who::User, Who::Range] {
         let world = World::new(who);
-        ok(&launch(&world, world.command(&[])));
+        ok(&launch(&world, world.command(&[]), "always"));
         put(world.command(&[]), "/workspace/made.txt");
         ok(&world.run(&["stop", "kept"]));
         let root = |arguments: &[&str], state: Option<&Path>| -> Done {
@@ -152,11 +200,11 @@ fn root_leaves_the_work_of_another_user_alone() {
 }
 
 #[test]
-fn kept_work_goes_from_root_without_privileges_to_root_and_back() {
+fn promise_21_kept_work_goes_from_root_without_privileges_to_root_and_back() {
     let world = World::new(Who::Root);
     let without = || world.command_by("setpriv", &WITHOUT, &[]);
     let run = |mut command: Command, arguments: &[&str]| Done::from(command.args(arguments).output().unwrap());
-    ok(&launch(&world, without()));
+    ok(&launch(&world, without(), "always"));
     put(without(), "/workspace/one.txt");
     ok(&run(without(), &["stop", "kept"]));
     for (command, path) in

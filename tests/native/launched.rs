@@ -62,7 +62,7 @@ fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
     let done = world.run(&["run", "probe"]);
     assert_ne!(done.code, 0);
     assert!(done.stderr.contains("bound memory and processes"), "{}", done.stderr);
-    assert!(done.stderr.contains("`bounds: best-effort` in the manifest"), "{}", done.stderr);
+    assert!(done.stderr.contains("`bounds: best-effort` for it in `bottles`"), "{}", done.stderr);
     world.wait_clean();
     // What it says to do does it. With systemd and the second version, that needs the user's own systemd.
     let remedy = done.stderr.split('`').find_map(|part| part.strip_prefix("sudo "));

@@ -12,10 +12,6 @@ use crate::holder::reach;
 use crate::plan::LaunchPlan;
 use crate::session::{Class, Failure, PLAN_FILE, Record, StateDir, exit_record};
 
-fn own_user() -> u32 {
-    nix::unistd::geteuid().as_raw()
-}
-
 /// A bottle of this user, running or not.
 pub(in crate::cli) struct FoundBottle {
     pub(in crate::cli) id: String,
@@ -35,9 +31,8 @@ impl FoundBottle {
                     "`bottler rm --force --discard {id}` removes everything of it, including its workspace"
                 )),
                 std::io::ErrorKind::PermissionDenied => {
-                    let path = state.path().display();
-                    failure
-                        .hint(format!("give the files in it back to this user: `sudo chown -R {} {path}`", own_user()))
+                    let (user, path) = (nix::unistd::geteuid(), crate::host::shell_word(state.path()));
+                    failure.hint(format!("give its files back to this user: `sudo chown -R {user} {path}`"))
                 }
                 _ => failure,
             }

@@ -7,7 +7,7 @@ use crate::session::{Class, Failure, StateDir, crash};
 
 /// The failure for a dead holder: its last message, or where to find it.
 pub(in crate::cli) fn holder_died(client: &mut Client, state: &StateDir) -> Failure {
-    let left = "`bottler ps --all` shows if anything is left, `bottler gc` removes it";
+    let left = "`bottler ps --all` shows what is kept of it and what is left, `bottler gc` removes what is left";
     if let Some(failure) = client.last_words.take() {
         return failure.cause(left);
     }

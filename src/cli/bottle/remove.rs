@@ -15,8 +15,12 @@ pub(super) async fn remove_kept(known: &FoundBottle) -> Result<u8, Failure> {
     let Some(dir) = known.state.claim(id).map_err(failed)? else {
         return Err(input(format!("{id} is running again")).hint(format!("bottler stop {id}")));
     };
-    KeptWorkspace::forget(&dir.path);
     let engine: Arc<dyn Engine> = known.engine.clone();
+    // What could not be removed stays with the bottle, and can be fetched.
+    for volume in KeptWorkspace::of_dead(&known.state, id).iter().flat_map(KeptWorkspace::volumes) {
+        engine.volume_check(&volume).await?;
+    }
+    KeptWorkspace::forget(&dir.path);
     let undo = gc::unwind_dead(&engine, id, known.owner(), &[]).await;
     if let Some(left) = crate::report::not_undone(&undo) {
         print_message(&left);

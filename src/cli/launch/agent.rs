@@ -141,14 +141,13 @@ impl AgentArgs {
         let facts = facts()?;
         let mut egress = self.egress.read(chosen.egress.clone())?;
         let grants = GrantsKey {
-            name: chosen.bottle_name.clone().unwrap_or_else(|| chosen.name.clone()),
+            name: chosen.grants_name().to_owned(),
             folder: self.workspace.clone().unwrap_or_else(|| facts.directory.clone()),
         };
         // The key must not depend on how the folder is named.
         let grants = GrantsKey { folder: grants.folder.canonicalize().unwrap_or(grants.folder), ..grants };
-        let granted = saved_grants(&grants.name, &grants.folder).map_err(input)?;
-        // They could be read, and so they can be expanded.
-        egress.spec.allow.extend(expanded(granted.iter().cloned()).map_err(|error| input(error.to_string()))?);
+        let (granted, entries) = granted(&grants.name, &grants.folder)?;
+        egress.spec.allow.extend(entries);
         let flags = self.flags(terminal, id)?;
         let mut planned = plan(&chosen, egress, &flags, &facts).map_err(program::failure)?;
         git::settle(&mut planned.plan)?;
@@ -209,6 +208,14 @@ impl AgentArgs {
         let probe = self.agent == "probe" && self.recipe.is_none();
         !probe && !self.headless && (detach || terminal::is_there())
     }
+}
+
+/// The saved grants of a name for a folder: as they are written, and as entries of an allowlist.
+pub(in crate::cli) fn granted(name: &str, folder: &Path) -> Result<(Vec<AllowSpec>, Vec<AllowSpec>), Failure> {
+    let granted = saved_grants(name, folder).map_err(input)?;
+    // They could be read, and so they can be expanded.
+    let entries = expanded(granted.iter().cloned()).map_err(|error| input(error.to_string()))?;
+    Ok((granted, entries))
 }
 
 /// The id prefix for an agent's name.

@@ -34,7 +34,7 @@ use crate::{report, sidecar};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     pub(in crate::cli) agent: AgentArgs,
-    /// The container engine [default: what `BOTTLER_ENGINE` names, otherwise docker]
+    /// The container engine [default: what `BOTTLER_ENGINE` names, otherwise docker where it listens, otherwise native]
     #[arg(long, value_name = "ENGINE", value_parser = ["docker", "podman", "native"])]
     engine: Option<String>,
     /// Launch the bottle and return at once; `bottler attach` connects to it

@@ -8,6 +8,7 @@ use hyper::Uri;
 use super::{audit, change};
 use crate::audit::learn;
 use crate::cli::failure::input;
+use crate::cli::launch::agent::granted;
 use crate::cli::launch::egress::EgressArgs;
 use crate::cli::launch::program::{self, ProjectArgs};
 use crate::cli::open::state;
@@ -15,7 +16,7 @@ use crate::cli::print::{Format, print_data, print_json, print_message};
 use crate::manifest::choose;
 use crate::net::{Host, canonical};
 use crate::policy::{AllowSpec, Decision, Form, Intent, Preset, Reason, authorize, is_preset};
-use crate::session::Failure;
+use crate::session::{Class, Failure};
 
 /// What `policy` takes.
 #[derive(clap::Args)]
@@ -105,7 +106,10 @@ fn explain(args: &ExplainArgs) -> Result<u8, Failure> {
     }
     let defined = program::defined(&args.project, None, &state()?)?;
     let chosen = choose(&defined.catalogue, &args.agent, None).map_err(program::failure)?;
-    let mut spec = args.egress.read(chosen.egress)?.spec;
+    let mut spec = args.egress.read(chosen.egress.clone())?.spec;
+    let here = std::env::current_dir().and_then(|folder| folder.canonicalize());
+    let here = here.map_err(|error| Failure::new(Class::Internal, format!("find the current directory: {error}")))?;
+    spec.allow.extend(granted(chosen.grants_name(), &here)?.1);
     spec.add_template(&chosen.template.hosts);
     spec.host_services.extend(chosen.bottle.host_services.iter().cloned());
     let policy = spec.policy(BTreeMap::new()).map_err(|error| input(format!("egress: {error}")))?;

@@ -99,7 +99,9 @@ async fn renew(bottle: &str, credential: Option<&str>) -> Result<u8, Failure> {
     }
     if values.is_empty() {
         let of = credential.map_or("with a source".to_owned(), |name| format!("{name:?}"));
-        return Err(input(format!("{bottle} has no credential {of}")).hint(format!("it has {}", names())));
+        let names = names();
+        let hint = if names.is_empty() { "it has none".to_owned() } else { format!("it has {names}") };
+        return Err(input(format!("{bottle} has no credential {of}")).hint(hint));
     }
     let read: Vec<String> = values.keys().cloned().collect();
     let changed = renew_credentials(bottle, &found.state.bottle(bottle), values).await?;

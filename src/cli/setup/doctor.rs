@@ -186,7 +186,7 @@ async fn reach_at(
             Some((text, engine, info))
         }
         Err(error) => {
-            checks.push(Check::fail("engine", format!("{way}: it does not answer ({:?})", error.kind), remedy));
+            checks.push(Check::fail("engine", format!("{way}: it does not answer: {error}"), remedy));
             None
         }
     }

@@ -137,7 +137,8 @@ fn mount(line: &str) -> Option<(&str, &str, &str, &str)> {
     Some((file_system.next()?, root, target, file_system.nth(1)?))
 }
 
-/// The command that gives this user a place where these groups can be made. systemd delegates the second version only.
+/// The command that gives this user a place where these groups can be made, of the user's own: who has a group bounds and freezes
+/// what is in it. systemd delegates the second version only.
 fn remedy(groups: &[(String, PathBuf)]) -> String {
     let second = groups.iter().all(|(controller, _)| controller.is_empty());
     if second && Path::new("/run/systemd/system").exists() {
@@ -147,8 +148,8 @@ fn remedy(groups: &[(String, PathBuf)]) -> String {
     let places = parents.collect::<Vec<_>>().join(" ");
     let more = if second { format!("echo {PASS_ON} > $g/{CONTROLLERS}; ") } else { String::new() };
     format!(
-        "sudo sh -c 'for g in {places}; do {more}mkdir -p $g/bottler && chown -R $1 $g/bottler && \
-         echo $2 > $g/bottler/cgroup.procs; done' sh $(id -u) $$"
+        "sudo sh -c 'for g in {places}; do {more}mkdir -p $g/bottler-$1 && chown -R $1 $g/bottler-$1 && \
+         echo $2 > $g/bottler-$1/cgroup.procs; done' sh $(id -u) $$"
     )
 }
 

@@ -17,7 +17,8 @@ use super::{NativeEngine, cgroup, filter, host, mounts, protocol, shim, users};
 use crate::engine::{ContainerSpec, ErrorKind, Result};
 
 /// What a refusal for want of bounds ends with.
-const BEST_EFFORT: &str = "; or accept a bottle without them: `bounds: best-effort` in the manifest";
+const BEST_EFFORT: &str =
+    "; or accept a bottle without them: `bounds: best-effort` for it in `bottles` of the manifest";
 
 impl NativeEngine {
     /// Makes a container that has ended ready to be started again, from its image as it is.
@@ -115,8 +116,9 @@ impl NativeEngine {
             Err(why) if !self.best_effort_bounds => return Err(refused(format!("{why}{BEST_EFFORT}"))),
             _ => Vec::new(),
         };
+        let users = (mapping, plan.process.account);
         for (mount, planned) in spec.mounts.iter().zip(&mut plan.mounts) {
-            let settled = self.settle_volume(mount, &image.join("files"), &config, mapping);
+            let settled = self.settle_volume(mount, &image.join("files"), &config, users);
             planned.owner = settled.map_err(broken(operation, &spec.name))?;
         }
         let filters = filter::programs(&self.root).map_err(|error| refused(format!("{error:#}")))?;

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::Plan;
 use super::subordinates;
 use crate::engine::labels::Identity;
-use crate::host::{check_own, is_running, make_private, process_identity, sweep_unfinished};
+use crate::host::{check_own, is_running, make_private, process_identity, shell_word, sweep_unfinished};
 
 /// Tells the folders that one process is making apart.
 static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -349,8 +349,8 @@ pub(super) fn discard(object: &Path) -> io::Result<()> {
         Err(_) => remove_tree(object),
     }
     .map_err(|error| {
-        let path = object.display();
-        io::Error::new(error.kind(), format!("{path} stays: {error}; `sudo rm -rf {path}` removes it"))
+        let (path, word) = (object.display(), shell_word(object));
+        io::Error::new(error.kind(), format!("{path} stays: {error}; `sudo rm -rf {word}` removes it"))
     })
 }
 

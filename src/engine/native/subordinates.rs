@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::image::Account;
+use super::sys;
 use super::user_namespace::{PATH, Reserved, by_tool, find, made};
 use super::users::{COUNT, Mapping};
-use super::{host, sys};
 
 /// An ordinary user who runs the engine, with that one's subordinate users and groups. The first range of each that is large enough
 /// is the containers'. Files may have numbers of any.
@@ -27,11 +27,7 @@ impl Subordinates {
     /// # Errors
     /// There are none: why, and the command that changes it.
     pub(super) fn of_files() -> Result<Option<Self>, (String, String)> {
-        match Self::find() {
-            _ if host::is_privileged() => Ok(None),
-            Err(_) if nix::unistd::geteuid().is_root() => Ok(None),
-            found => found.map(Some),
-        }
+        if nix::unistd::geteuid().is_root() { Ok(None) } else { Self::find().map(Some) }
     }
 
     /// Those of this user.
@@ -39,21 +35,19 @@ impl Subordinates {
     /// # Errors
     /// There are none: why, and the command that changes it.
     pub(super) fn find() -> Result<Self, (String, String)> {
-        if find("newuidmap").is_none() || find("newgidmap").is_none() {
+        if !can_be_mapped() {
             return Err(("there is no newuidmap".into(), "sudo apt-get install uidmap".into()));
         }
         let root = Account { user: nix::unistd::geteuid().as_raw(), group: nix::unistd::getegid().as_raw() };
         let name = name_of_user(root.user);
         let ranges = |file: &str, own: u32| {
             let text = std::fs::read_to_string(file).unwrap_or_default();
-            let found = mappable(ranges_of(&text, &name, root.user), own);
+            let found = mappable(&ranges_of(&text, |owner| owner == name || owner.parse() == Ok(root.user)), own);
             if let Some(first) = found.first().filter(|first| first.count >= COUNT - 1) {
                 return Ok((first.first, found));
             }
-            // Each user's own, beyond what login.defs(5) hands out.
-            let first = 1_000_000_000 + root.user % 10_000 * COUNT;
             let why = format!("{file} reserves no {} numbers for {name}", COUNT - 1);
-            Err((why, reserve(&["subuids", "subgids"], first, &name)))
+            Err((why, reserve(&["subuids", "subgids"], unreserved(), &name)))
         };
         let ((user, users), (group, groups)) = (ranges(SUBUID, root.user)?, ranges(SUBGID, root.group)?);
         Ok(Self { root, first: Account { user, group }, users, groups })
@@ -98,6 +92,11 @@ impl Subordinates {
     }
 }
 
+/// Whether there are the tools that map them.
+pub(super) fn can_be_mapped() -> bool {
+    find("newuidmap").is_some() && find("newgidmap").is_some()
+}
+
 /// See subuid(5).
 const SUBUID: &str = "/etc/subuid";
 /// See subgid(5).
@@ -138,32 +137,42 @@ fn name_of(text: &str, user: u32) -> Option<&str> {
     })
 }
 
-/// A user's ranges in a file as subuid(5) describes it: a line begins with a name, or a number.
-fn ranges_of(text: &str, name: &str, user: u32) -> Vec<Reserved> {
+/// The first number of a range that is nobody's yet, beyond what login.defs(5) hands out.
+fn unreserved() -> u32 {
+    let all = [SUBUID, SUBGID].map(|file| std::fs::read_to_string(file).unwrap_or_default());
+    let all: Vec<Reserved> = all.iter().flat_map(|text| ranges_of(text, |_| true)).collect();
+    let mut candidates = (0..).map(|number| 1_000_000_000 + number * COUNT);
+    let is_free = |first: &u32| !all.iter().any(|range| range.meets(Reserved { first: *first, count: COUNT }));
+    candidates.find(is_free).unwrap_or(1_000_000_000)
+}
+
+/// Ranges in a file as subuid(5) describes it, of those whom `is_theirs` accepts: a line begins with a name, or a number.
+fn ranges_of(text: &str, is_theirs: impl Fn(&str) -> bool) -> Vec<Reserved> {
     let range = |line: &str| {
         let mut fields = line.trim().split(':');
         let owner = fields.next()?;
         let (first, count): (u32, u32) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        let is_theirs = owner == name || owner.parse() == Ok(user);
-        (is_theirs && count > 0 && first.checked_add(count).is_some()).then_some(Reserved { first, count })
+        (is_theirs(owner) && count > 0 && first.checked_add(count).is_some()).then_some(Reserved { first, count })
     };
     text.lines().filter_map(range).collect()
 }
 
-/// Those that can be mapped beside each other and one more number: the first one that is large enough for containers is the first.
-fn mappable(mut ranges: Vec<Reserved>, own: u32) -> Vec<Reserved> {
-    if let Some(large) = ranges.iter().position(|range| range.count >= COUNT - 1) {
-        ranges[..=large].rotate_right(1);
+/// What can be mapped beside each other and one more number: the first range that is large enough for containers is the first.
+fn mappable(ranges: &[Reserved], own: u32) -> Vec<Reserved> {
+    let mut apart: Vec<Reserved> = Vec::new();
+    let without =
+        |ranges: Vec<Reserved>, other: Reserved| ranges.into_iter().flat_map(|range| range.without(other)).collect();
+    let own = Reserved { first: own, count: 1 };
+    let large = ranges.iter().position(|range| range.without(own).iter().any(|part| part.count >= COUNT - 1));
+    let order = large.into_iter().chain((0..ranges.len()).filter(|index| Some(*index) != large));
+    for range in order.map(|index| ranges[index]) {
+        let mut parts = apart.iter().fold(vec![range], |parts, other| without(parts, *other));
+        parts = without(parts, own);
+        // The part that is large enough.
+        parts.sort_by_key(|part| std::cmp::Reverse(part.count >= COUNT - 1));
+        apart.extend(parts);
     }
-    let mut kept: Vec<Reserved> = Vec::new();
-    for range in ranges {
-        let meets =
-            |other: &Reserved| range.first < other.first + other.count && other.first < range.first + range.count;
-        if !meets(&Reserved { first: own, count: 1 }) && !kept.iter().any(meets) {
-            kept.push(range);
-        }
-    }
-    kept
+    apart
 }
 
 /// Removes files and folders with what belongs to this user's subordinate ones.
@@ -171,21 +180,27 @@ fn mappable(mut ranges: Vec<Reserved>, own: u32) -> Vec<Reserved> {
 /// # Errors
 /// There are none, or something stays.
 pub(super) fn remove(paths: &[&Path]) -> io::Result<()> {
-    // A remedy would name a range that files are in no longer.
-    as_root(&["rm", "-rf", "--"], paths, |why, _| {
-        format!("this user may not remove all of it, and as its subordinate users: {why}")
+    as_root(&["rm", "-rf", "--"], paths, |why, remedy| {
+        // Another range than the one that it was would not help.
+        let remedy = if remedy.is_empty() || can_be_mapped() { String::new() } else { format!(": {remedy}") };
+        format!("this user may not remove all of it, and as its subordinate users: {why}{remedy}")
     })
 }
 
-/// Gives a folder with all that is in it to somebody in a container with several users; `None` is the user who runs the engine.
+/// Gives a folder with all that is in it to an account of a container.
 ///
 /// # Errors
 /// There are no subordinate users, or something cannot be given.
-pub(super) fn give(path: &Path, account: Option<Account>) -> io::Result<()> {
-    let Account { user, group } = account.unwrap_or(Account { user: 0, group: 0 });
-    as_root(&["chown", "-RhP", &format!("{user}:{group}"), "--"], &[path], |why, remedy| {
+pub(super) fn give(path: &Path, mapping: Mapping, account: Account) -> io::Result<()> {
+    // Root gives by the numbers on the disk; others in a user namespace, of which they are the root.
+    let numbers = match mapping {
+        _ if nix::unistd::geteuid().is_root() => mapping.on_disk(account),
+        Mapping::One(_) => Account { user: 0, group: 0 },
+        _ => account,
+    };
+    as_root(&["chown", "-RhP", &format!("{}:{}", numbers.user, numbers.group), "--"], &[path], |why, remedy| {
         let remedy = if remedy.is_empty() { String::new() } else { format!(": {remedy}") };
-        format!("give {} to user {user} of the container: {why}{remedy}", path.display())
+        format!("give {} to user {} of the container: {why}{remedy}", path.display(), account.user)
     })
 }
 
@@ -218,7 +233,8 @@ mod tests {
         let text = "# none\nother:100000:65536\nagent:1:10\n1000:300000:65535\nagent:200000:65536:\n\nbroken:x:65536\nagent:9:0\n\
                     agent:4294967295:9\n";
         let found = |name: &str, user: u32| -> Vec<(u32, u32)> {
-            ranges_of(text, name, user).iter().map(|range| (range.first, range.count)).collect()
+            let theirs = |owner: &str| owner == name || owner.parse() == Ok(user);
+            ranges_of(text, theirs).iter().map(|range| (range.first, range.count)).collect()
         };
         assert_eq!(found("agent", 7), [(1, 10), (200_000, 65_536)]);
         assert_eq!(found("agent", 1000), [(1, 10), (300_000, 65_535), (200_000, 65_536)]);
@@ -233,9 +249,23 @@ mod tests {
     fn ranges_that_meet_are_mapped_once() {
         let range = |first, count| Reserved { first, count };
         let (small, large) = (range(10, 5), range(100_000, 65_536));
-        assert_eq!(mappable(vec![small, large, large, range(100_100, 1), range(99_999, 2)], 7), [large, small]);
-        assert_eq!(mappable(vec![large, range(7, 1)], 7), [large]);
-        assert_eq!(mappable(vec![large, small], 100_007), [small]);
+        for (ranges, own, mapped) in [
+            (vec![small, large, large, range(100_100, 1)], 7, vec![large, small]),
+            // What the ones before leave of it.
+            (vec![large, range(99_990, 20)], 7, vec![large, range(99_990, 10)]),
+            (vec![large, range(165_530, 10)], 7, vec![large, range(165_536, 4)]),
+            (vec![large, range(99_990, 70_000)], 7, vec![large, range(99_990, 10), range(165_536, 4454)]),
+            // The user's own number is mapped already.
+            (vec![large, range(7, 1)], 7, vec![large]),
+            (
+                vec![range(60_000, 70_000), small, large],
+                64_777,
+                vec![large, range(60_000, 4777), range(64_778, 35_222), small],
+            ),
+            (vec![range(60_000, 70_000)], 60_001, vec![range(60_002, 69_998), range(60_000, 1)]),
+        ] {
+            assert_eq!(mappable(&ranges, own), mapped, "{ranges:?} {own}");
+        }
     }
 
     #[test]

@@ -70,3 +70,21 @@ pub(super) struct Reserved {
     pub(super) first: u32,
     pub(super) count: u32,
 }
+
+impl Reserved {
+    fn end(self) -> u32 {
+        self.first.saturating_add(self.count)
+    }
+
+    /// Whether a number is in both.
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.first < other.end() && other.first < self.end()
+    }
+
+    /// What is left of it without another one.
+    pub(super) fn without(self, other: Self) -> Vec<Self> {
+        let part = |first: u32, end: u32| Self { first, count: end.saturating_sub(first) };
+        let parts = [part(self.first, self.end().min(other.first)), part(self.first.max(other.end()), self.end())];
+        parts.into_iter().filter(|part| part.count > 0).collect()
+    }
+}

@@ -63,6 +63,19 @@ impl Mapping {
         matches!(self, Self::Host | Self::Range { .. })
     }
 
+    /// An account's owner of files on the disk.
+    pub(super) fn on_disk(self, account: Account) -> Account {
+        let of = |root: u32, first: u32, number: u32| if number == 0 { root } else { first.saturating_add(number - 1) };
+        match self {
+            Self::Host | Self::Range { .. } => account,
+            Self::One(this) => this,
+            Self::Delegated { root, first } => Account {
+                user: of(root.user, first.user, account.user),
+                group: of(root.group, first.group, account.group),
+            },
+        }
+    }
+
     /// The number of a user or group inside, as whoever makes the container sees it.
     pub(super) fn outside(self, number: u32) -> u32 {
         if let Self::Range { first } = self { first.saturating_add(number) } else { number }

@@ -7,12 +7,15 @@ use super::answer::{broken, failure};
 use super::image::{self, Account};
 use super::store::{self, USERS, discard, is_name};
 use super::subordinates::{self, Subordinates};
-use super::users::Mapping;
+use super::users::{self, Mapping};
 use super::{NativeEngine, host, plan};
 use crate::engine::{ErrorKind, Removal, Result, VolumeMount, VolumeSpec};
 
 /// The file in a volume that was mounted by nobody yet. It has the owner that was asked for.
 const FRESH: &str = "fresh";
+
+/// The file in a volume that is being given to others. If it is there, some of its files may have been, and others not.
+const HALF: &str = "half-given";
 
 impl NativeEngine {
     /// Makes a volume, whose owner and mode are those of the folder that it is first mounted on.
@@ -57,6 +60,7 @@ impl NativeEngine {
             let is_own = found.user == nix::unistd::geteuid().as_raw();
             if is_own || volume.join(FRESH).exists() { Ok(()) } else { may_give(&data, found) }
         });
+        let checked = checked.or_else(|error| if volume.exists() { Err(error) } else { Ok(()) });
         checked.map_err(broken("use volume", name))
     }
 
@@ -65,15 +69,27 @@ impl NativeEngine {
     ///
     /// # Errors
     /// It is nobody's of them, and this user may not give it to them. It stays as it is.
-    fn hand_over(&self, mount: &VolumeMount, mapping: Mapping, owner: Option<Account>) -> std::io::Result<bool> {
-        let data = self.store.volume(&mount.volume).join("data");
+    fn hand_over(
+        &self,
+        mount: &VolumeMount,
+        mapping: Mapping,
+        (owner, user): (Option<Account>, Account),
+    ) -> std::io::Result<bool> {
+        let volume = self.store.volume(&mount.volume);
+        let (data, half) = (volume.join("data"), volume.join(HALF));
         let found = owner_of(&data)?;
-        let Some(to) = recipient(found, mapping, owner) else { return Ok(true) };
+        let owner_to_be = owner.filter(|_| !mount.read_only);
+        if !half.exists() && !needs_handing_over(found, mapping, owner_to_be) {
+            return Ok(true);
+        }
         if self.is_in_use(&data) {
             return Ok(false);
         }
         may_give(&data, found)?;
-        subordinates::give(&data, to)?;
+        // Whoever is killed in the middle leaves files of both, whatever the folder itself is by then.
+        std::fs::write(&half, "")?;
+        subordinates::give(&data, mapping, owner.unwrap_or(user))?;
+        std::fs::remove_file(&half)?;
         Ok(true)
     }
 
@@ -85,15 +101,15 @@ impl NativeEngine {
         mount: &VolumeMount,
         files: &Path,
         config: &image::Config,
-        mapping: Mapping,
+        (mapping, user): (Mapping, Account),
     ) -> std::io::Result<Option<Account>> {
         let volume = self.store.volume(&mount.volume);
         let (fresh, data) = (volume.join(FRESH), volume.join("data"));
         let folder = config.folder(&mount.target);
         if !fresh.exists() {
             // One that ends with its bottle is in use by containers that keep it.
-            let owner = folder.map(|folder| folder.account).filter(|account| account.user != 0);
-            if !volume.join(store::PASSING).exists() && self.hand_over(mount, mapping, owner)? {
+            let owner = folder.map(|folder| folder.account);
+            if !volume.join(store::PASSING).exists() && self.hand_over(mount, mapping, (owner, user))? {
                 note_users(&volume, mapping)?;
             }
             return Ok(None);
@@ -132,37 +148,36 @@ fn note_users(volume: &Path, mapping: Mapping) -> std::io::Result<()> {
     store::note(&file, &mapping)
 }
 
-/// To whom a volume's folder is given that containers with other users have used: to `owner`, where there are several. None if it
-/// stays whose it is.
-fn recipient(found: Account, mapping: Mapping, owner: Option<Account>) -> Option<Option<Account>> {
-    let is_inside = || Subordinates::find().is_ok_and(|theirs| theirs.are_inside(found));
-    match mapping {
-        // Root without privileges had it, in containers with one user.
-        Mapping::Host | Mapping::Range { .. } if found.user == 0 => owner.map(Some),
-        Mapping::Host | Mapping::Range { .. } => None,
-        Mapping::One(this) if found.user == this.user => None,
-        Mapping::One(_) => Some(None),
-        Mapping::Delegated { root, .. } if found.user == root.user => owner.map(Some),
-        Mapping::Delegated { .. } if is_inside() => None,
-        Mapping::Delegated { .. } => Some(owner),
+/// Whether a volume's folder is not whose it is to be, in containers with these users; where that may be anybody of them, whether it is
+/// nobody's.
+fn needs_handing_over(found: Account, mapping: Mapping, owner: Option<Account>) -> bool {
+    match (mapping, owner) {
+        // The one user has every group.
+        (Mapping::One(this), _) => found.user != this.user,
+        (_, Some(owner)) => found != mapping.on_disk(owner),
+        (Mapping::Host | Mapping::Range { .. }, None) => !users::has(found),
+        (Mapping::Delegated { .. }, None) => !Subordinates::find().is_ok_and(|theirs| theirs.are_inside(found)),
     }
 }
 
 /// Refuses to take what belongs to nobody of this user's.
 fn may_give(data: &Path, found: Account) -> std::io::Result<()> {
+    let again = || {
+        let had: Option<Mapping> = store::read(&data.with_file_name(USERS)).ok();
+        let range = had.and_then(subordinates::reserve_again).map(|command| format!(" (`{command}`)"));
+        format!(
+            "reserve the numbers with which the volume was made{}, or launch as the user who made it",
+            range.unwrap_or_default()
+        )
+    };
     let why = match Subordinates::of_files() {
         Ok(None) => return Ok(()),
         Ok(Some(theirs)) => match theirs.have(found) {
             Ok(()) => return Ok(()),
-            Err(why) => {
-                let had: Option<Mapping> = store::read(&data.with_file_name(USERS)).ok();
-                let range = had.and_then(subordinates::reserve_again).map(|command| format!(" (`{command}`)"));
-                format!(
-                    "{why}: reserve the numbers with which the volume was made{}, or launch as the user who made it",
-                    range.unwrap_or_default()
-                )
-            }
+            Err(why) => format!("{why}: {}", again()),
         },
+        // Another range than the one that it was would not help.
+        Err((why, _)) if subordinates::can_be_mapped() => format!("user {}, and {why}: {}", found.user, again()),
         Err((why, remedy)) => format!("user {}, and {why}: {remedy}", found.user),
     };
     Err(std::io::Error::other(format!("{} belongs to {why}. It stays as it is", data.display())))
@@ -183,18 +198,25 @@ mod tests {
         let (own, agent) = (account(9000), account(1000));
         let range = Mapping::Range { first: 0x7800_0000 };
         let delegated = Mapping::Delegated { root: own, first: account(200_000) };
-        for (found, mapping, owner, to) in [
-            (agent, Mapping::Host, Some(agent), None),
-            (account(0), Mapping::Host, Some(agent), Some(Some(agent))),
-            (account(0), range, Some(agent), Some(Some(agent))),
-            (account(0), range, None, None),
-            (own, Mapping::One(own), Some(agent), None),
-            (account(200_999), Mapping::One(own), Some(agent), Some(None)),
-            (own, delegated, Some(agent), Some(Some(agent))),
-            (own, delegated, None, None),
-            (account(900_000), delegated, None, Some(None)),
+        for (found, mapping, owner, needs) in [
+            (agent, Mapping::Host, Some(agent), false),
+            (account(0), Mapping::Host, Some(agent), true),
+            (account(0), range, Some(agent), true),
+            (account(0), range, None, false),
+            (account(0), range, Some(account(0)), false),
+            // Root's own subordinate users, of when it had fewer privileges.
+            (account(100_999), range, None, true),
+            (agent, range, Some(account(2000)), true),
+            (own, Mapping::One(own), Some(agent), false),
+            (account(200_999), Mapping::One(own), Some(agent), true),
+            (own, delegated, Some(agent), true),
+            (own, delegated, Some(account(0)), false),
+            (account(200_999), delegated, Some(agent), false),
+            // A range that has moved a little: it is somebody's, and not the agent's.
+            (account(201_499), delegated, Some(agent), true),
+            (Account { user: 200_999, group: 201_499 }, delegated, Some(agent), true),
         ] {
-            assert_eq!(recipient(found, mapping, owner), to, "{found:?} {mapping:?} {owner:?}");
+            assert_eq!(needs_handing_over(found, mapping, owner), needs, "{found:?} {mapping:?} {owner:?}");
         }
     }
 }

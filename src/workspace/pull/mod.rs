@@ -116,10 +116,11 @@ pub fn pull(options: &PullOptions<'_>) -> io::Result<PullReport> {
 fn may_move(options: &PullOptions<'_>, here: &Git<'_>, target: &str, there: Option<&str>) -> io::Result<()> {
     let Some(there) = there else { return Ok(()) };
     if options.earlier != Some(there) {
-        return Err(io::Error::other(format!(
-            "there is a branch {} already, which is not as bottler left it",
-            options.branch
-        )));
+        let why = match options.earlier {
+            Some(_) => "which is not as bottler left it",
+            None => "which this bottle was not pulled into",
+        };
+        return Err(io::Error::other(format!("there is a branch {} already, {why}", options.branch)));
     }
     let worktrees = here.run(&["worktree", "list", "--porcelain"])?;
     let line = format!("branch {target}");
