@@ -37,7 +37,7 @@ pub struct Rate {
 
 /// The limits as they are written.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "limits with their names, as `{total: 100}`")]
 pub struct Written {
     /// Most requests as long as the bottle lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]

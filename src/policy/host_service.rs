@@ -17,7 +17,7 @@ const MAX_NAME: usize = 63;
 
 /// A service on the loopback interface of the machine that bottler runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a service with its name and port, as `{name: ollama, port: 11434}`")]
 pub struct HostService {
     /// The name that the agent finds it under: letters, digits and hyphens, without a dot.
     pub name: String,

@@ -77,7 +77,7 @@ fn without_bounds_nothing_is_launched_and_it_says_what_to_do() {
     world.wait_clean();
     let places = remedy.split_once("for g in ").unwrap().1.split_once(';').unwrap().0;
     for place in places.split(' ') {
-        let made = std::path::Path::new(place).join("bottler");
+        let made = std::path::Path::new(place).join(format!("bottler-{}", crate::world::USER));
         wait_for("the group to be empty", || std::fs::remove_dir(&made).map_err(|error| format!("{made:?}: {error}")));
     }
 }

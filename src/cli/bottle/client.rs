@@ -411,7 +411,7 @@ impl Client {
 
     async fn after_death(&mut self, state: &StateDir) -> SessionEnd {
         self.progress.clear();
-        self.progress.line("the holder is gone; the reaper removes the bottle");
+        self.progress.line("the holder is gone; the reaper removes the bottle, and keeps its work");
         let (state, bottle) = (state.clone(), self.bottle.clone());
         let released = crate::task::blocking(move || state.wait_released(&bottle));
         // After that, `gc` reports the reason.

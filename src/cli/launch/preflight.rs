@@ -70,7 +70,12 @@ fn requests(plan: &SupervisePlan) -> String {
 }
 
 /// The lines.
-pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan>, hooks: &[String]) -> Vec<String> {
+pub(in crate::cli) fn lines(
+    ready: &PreparedLaunch,
+    found: Option<&WorkspaceScan>,
+    hooks: &[String],
+    is_resumed: bool,
+) -> Vec<String> {
     let (plan, chosen) = (&ready.planned.plan, &ready.chosen);
     let mut lines = Vec::new();
     let mut say = |name: &str, text: String| lines.push(printable(&format!("{name:<12}{text}")));
@@ -135,7 +140,7 @@ pub(in crate::cli) fn lines(ready: &PreparedLaunch, found: Option<&WorkspaceScan
         say("", remedy);
     }
     if let Some(workspace) = &plan.workspace {
-        say("workspace", self::workspace(workspace, found));
+        say("workspace", self::workspace(workspace, found, is_resumed));
         if let Some(found) = found.filter(|found| !found.look_secret.is_empty()) {
             let names: Vec<&String> = found.look_secret.iter().collect();
             let remedy = match workspace.mode {
@@ -268,7 +273,7 @@ fn image(plan: &ImagePlan) -> String {
     format!("built from {place}, {network}")
 }
 
-fn workspace(plan: &WorkspacePlan, found: Option<&WorkspaceScan>) -> String {
+fn workspace(plan: &WorkspacePlan, found: Option<&WorkspaceScan>, is_resumed: bool) -> String {
     let source = plan.source.as_ref().map(|source| source.display().to_string()).unwrap_or_default();
     let files = found.map(|found| format!(", {}", count(found.files, "file"))).unwrap_or_default();
     match (plan.mode, plan.read_only) {
@@ -279,6 +284,7 @@ fn workspace(plan: &WorkspacePlan, found: Option<&WorkspaceScan>) -> String {
                 plan.path
             )
         }
+        _ if is_resumed => format!("as the agent left it, at {}; it began as a copy of {source}", plan.path),
         _ => format!("a copy of {source} at {}{files}", plan.path),
     }
 }

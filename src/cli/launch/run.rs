@@ -141,7 +141,7 @@ pub(in crate::cli) async fn launch(
         settle(&mut ready.planned.plan, details).map_err(|(why, hint)| input(why).hint(hinted(hint)))?;
         print_message(&engine_line(&endpoint, details, passed_over));
     }
-    for line in preflight::lines(&ready, found.as_ref(), &hooks) {
+    for line in preflight::lines(&ready, found.as_ref(), &hooks, resumed.is_some()) {
         print_message(&line);
     }
     if let (Some(resumed), Ok((engine, _))) = (&resumed, &engine) {
@@ -297,7 +297,7 @@ fn dry(
         let Planned { plan, ask, unset, .. } = &ready.planned;
         print_json(&DryRunOutput { version: 1, plan, recipe, unset, ask, workspace, hooks })?;
     } else {
-        print_data(&(preflight::lines(ready, workspace, hooks).join("\n") + "\n"));
+        print_data(&(preflight::lines(ready, workspace, hooks, false).join("\n") + "\n"));
         print_data(&format!("{:<12}{}\n", "command", ready.planned.plan.agent.command.join(" ")));
     }
     Ok(0)

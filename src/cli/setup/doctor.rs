@@ -101,7 +101,7 @@ pub(in crate::cli) async fn main(args: &Args) -> Result<u8, Failure> {
                 Ok(state) => checks.push(leftovers(&endpoint, &engine, &state, args.fix).await),
                 Err(failure) => {
                     let remedy = failure.hint.unwrap_or_default();
-                    checks.push(Check::fail("state directory", "it cannot be used", remedy));
+                    checks.push(Check::fail("state directory", failure.message, remedy));
                 }
             }
             checks.push(cache(&engine).await);
