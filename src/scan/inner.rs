@@ -5,7 +5,6 @@ use super::budget::{Budget, Exhausted};
 use super::decode::{Decoded, decode_leniently};
 use super::digits::decoded;
 use super::encoding::compressed;
-use super::escapes::unescape;
 use super::finding::Finding;
 use super::near::{Near, unescape_near};
 use super::runs::{MIN_LINE, runs, unwrap_lines};
@@ -52,8 +51,8 @@ pub(super) fn inner(
             }
         }
     }
-    let whole = || unescape(bytes).map(|text| Near { text, escapes: None });
-    if let Some(Near { text, escapes }) = reach.map_or_else(whole, |reach| unescape_near(bytes, reach))
+    let near = reach.map_or_else(|| Near::whole(bytes), |reach| unescape_near(bytes, reach));
+    if let Some(Near { text, escapes }) = near
         && let Some(finding) = visit_as(&text, Inner::Escaped(escapes.as_deref()), budget)?
     {
         return Ok(Some(finding));

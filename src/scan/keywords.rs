@@ -45,6 +45,7 @@ struct Spelling {
 /// All keywords.
 pub(super) struct Keywords {
     all: Vec<Keyword>,
+    longest: usize,
     /// By the hash of three bytes: whether they may be a keyword's.
     may_be: Box<[u8; 1 << BITS]>,
     /// By the hash of three bytes: the first of their spellings; those of the next hash follow.
@@ -82,7 +83,8 @@ impl Keywords {
         }
         let first = (0..=1 << BITS).map(|value| spellings.partition_point(|spelling| hash(spelling.bytes) < value));
         let first = first.map(|index| u16::try_from(index).expect("there are fewer keywords")).collect();
-        Self { all, may_be, first, spellings, short }
+        let longest = all.iter().map(|keyword| keyword.text.len()).max().unwrap_or_default();
+        Self { all, longest, may_be, first, spellings, short }
     }
 
     /// Whether there are none.
@@ -92,7 +94,7 @@ impl Keywords {
 
     /// The length of the longest one.
     pub(super) fn longest(&self) -> usize {
-        self.all.iter().map(|keyword| keyword.text.len()).max().unwrap_or_default()
+        self.longest
     }
 
     /// Whether there are keywords that are looked for one by one.

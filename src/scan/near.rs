@@ -26,8 +26,8 @@ const BETWEEN: [u8; 4] = [0xff; 4];
 
 /// How many bytes an escape becomes at most: a letter in UTF-8, or a sign that is none of one.
 const RESOLVED: usize = 4;
-/// How much in front of a token stays with it, in bytes: at least as much as rules look at in front of a keyword.
-const CONTEXT: usize = 128;
+/// How much rules look at in front of a keyword, in bytes: so much in front of a token stays with it.
+pub(super) const CONTEXT: usize = 128;
 /// How much further than an escape one may begin that it has made, in bytes: at each layer, a part of one.
 pub(super) const NESTED: usize = 128;
 
@@ -39,6 +39,13 @@ pub(super) struct Near {
     pub(super) escapes: Option<Vec<usize>>,
 }
 
+impl Near {
+    /// All of a text without its escapes; `None` if there are none.
+    pub(super) fn whole(bytes: &[u8]) -> Option<Self> {
+        unescape(bytes).map(|text| Self { text, escapes: None })
+    }
+}
+
 /// Whether a part of such a text has what was an escape.
 pub(super) fn has_escape(escapes: &[usize], part: &Range<usize>) -> bool {
     let first = escapes.partition_point(|at| at + RESOLVED <= part.start);
@@ -48,12 +55,11 @@ pub(super) fn has_escape(escapes: &[usize], part: &Range<usize>) -> bool {
 /// The text without its escapes, at most so far from them; `None` if there are none.
 pub(super) fn unescape_near(bytes: &[u8], reach: usize) -> Option<Near> {
     let stays_whole = |text: &[u8]| memchr::memchr(0, text).is_some() || compressed(text).is_some();
-    let whole = || unescape(bytes).map(|text| Near { text, escapes: None });
     if stays_whole(bytes) {
-        return whole();
+        return Near::whole(bytes);
     }
     let near = pieces(bytes, reach)?;
-    if stays_whole(&near.text) { whole() } else { Some(near) }
+    if stays_whole(&near.text) { Near::whole(bytes) } else { Some(near) }
 }
 
 fn pieces(bytes: &[u8], reach: usize) -> Option<Near> {

@@ -9,7 +9,7 @@ use regex::bytes::Regex;
 use super::budget::{Budget, Exhausted};
 use super::keywords::Keywords;
 use super::mnemonic::phrases;
-use super::near::{NESTED, has_escape};
+use super::near::{CONTEXT, NESTED, has_escape};
 use super::password::is_placeholder;
 use super::rule_file::{Allowlist, AllowlistMatcher, Checksum, Direction, File, RuleFinder, compile};
 use super::runs::is_of_token;
@@ -17,7 +17,7 @@ use super::runs::is_of_token;
 /// The built-in rules: documented token formats of providers.
 pub(super) const PROVIDERS: &str = include_str!("providers.toml");
 /// The context that is searched before and after a keyword, and how much of it a token may need, in bytes.
-const BEFORE: usize = 128;
+const BEFORE: usize = CONTEXT;
 const AFTER: usize = 1024;
 const TOKEN: usize = 512;
 /// How much longer a token may be that has no gaps, in bytes: those of identity providers have a list of groups in them.

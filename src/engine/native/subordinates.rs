@@ -8,13 +8,14 @@ use std::process::{Command, Stdio};
 
 use super::image::Account;
 use super::sys;
-use super::user_namespace::{PATH, Reserved, by_tool, find, made};
+use super::user_namespace::{PATH, Reserved, find, made_by_tools};
 use super::users::{COUNT, Mapping};
 
 /// An ordinary user who runs the engine, with that one's subordinate users and groups. The first range of each that is large enough
 /// is the containers'. Files may have numbers of any.
 #[derive(Debug, Clone)]
 pub(super) struct Subordinates {
+    name: String,
     root: Account,
     first: Account,
     users: Vec<Reserved>,
@@ -50,7 +51,7 @@ impl Subordinates {
             Err((why, reserve(&["subuids", "subgids"], unreserved(), &name)))
         };
         let ((user, users), (group, groups)) = (ranges(SUBUID, root.user)?, ranges(SUBGID, root.group)?);
-        Ok(Self { root, first: Account { user, group }, users, groups })
+        Ok(Self { name, root, first: Account { user, group }, users, groups })
     }
 
     /// How containers are mapped.
@@ -67,7 +68,7 @@ impl Subordinates {
             number == own
                 || ranges.iter().any(|range| number.checked_sub(range.first).is_some_and(|at| at < range.count))
         };
-        let name = name_of_user(self.root.user);
+        let name = &self.name;
         if !has(&self.users, self.root.user, account.user) {
             return Err(format!("user {}, whom {SUBUID} does not reserve for {name}", account.user));
         }
@@ -85,10 +86,7 @@ impl Subordinates {
 
     /// The user namespace in which all of them have numbers: those of containers have the same in it.
     fn namespace(&self) -> io::Result<File> {
-        made(|process| {
-            by_tool("newuidmap", process, self.root.user, &self.users)?;
-            by_tool("newgidmap", process, self.root.group, &self.groups)
-        })
+        made_by_tools((self.root.user, &self.users), (self.root.group, &self.groups))
     }
 }
 
@@ -273,6 +271,7 @@ mod tests {
         let account = |user, group| Account { user, group };
         let range = |first, count| Reserved { first, count };
         let theirs = Subordinates {
+            name: "agent".to_owned(),
             root: account(1000, 1000),
             first: account(200_000, 300_000),
             users: vec![range(200_000, 65_536), range(5000, 10)],

@@ -21,25 +21,26 @@ pub(super) fn made_by_root(first: u32, count: u32) -> io::Result<File> {
     File::open(format!("/proc/{process}/ns/user"))
 }
 
-/// Makes a user namespace with what `map` writes for a process in it.
+/// Makes the user namespace in which these users and groups are: a root, and ranges for the numbers that follow.
 ///
 /// # Errors
-/// The kernel, or `map`, refuses.
-pub(super) fn made(map: impl FnOnce(u32) -> io::Result<()>) -> io::Result<File> {
+/// The kernel, or a tool, refuses.
+pub(super) fn made_by_tools(users: (u32, &[Reserved]), groups: (u32, &[Reserved])) -> io::Result<File> {
     // Who is in it while it is mapped is a program that waits: a copy of this process, which has secrets, would be anybody's of
     // this user's to read.
     let mut waits = Command::new("cat");
     waits.env_clear().env("PATH", PATH).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut waits = sys::in_new_user_namespace(waits).spawn()?;
     let process = waits.id();
-    let made = map(process).and_then(|()| File::open(format!("/proc/{process}/ns/user")));
+    let mapped = by_tool("newuidmap", process, users).and_then(|()| by_tool("newgidmap", process, groups));
+    let made = mapped.and_then(|()| File::open(format!("/proc/{process}/ns/user")));
     drop(waits.stdin.take());
     waits.wait()?;
     made
 }
 
 /// Maps `root` to a namespace's root, and ranges to the numbers that follow, one range after the other.
-pub(super) fn by_tool(tool: &str, process: u32, root: u32, ranges: &[Reserved]) -> io::Result<()> {
+fn by_tool(tool: &str, process: u32, (root, ranges): (u32, &[Reserved])) -> io::Result<()> {
     let path = find(tool).ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("there is no {tool}")))?;
     let (mut numbers, mut inside) = (vec![process, 0, root, 1], 1_u32);
     for Reserved { first, count } in ranges {

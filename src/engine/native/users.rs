@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 
 use super::image::Account;
 use super::sys;
-use super::user_namespace::{Reserved, by_tool, made, made_by_root};
+use super::user_namespace::{Reserved, made_by_root, made_by_tools};
 
 /// Users, and groups, of a container: their numbers are below.
 pub(super) const COUNT: u32 = 1 << 16;
@@ -101,11 +101,8 @@ pub(super) fn namespace(mapping: Mapping) -> io::Result<File> {
     match mapping {
         Mapping::Range { first } => made_by_root(first, COUNT),
         Mapping::Delegated { root, first } => {
-            let range = |first| Reserved { first, count: COUNT - 1 };
-            made(|process| {
-                by_tool("newuidmap", process, root.user, &[range(first.user)])?;
-                by_tool("newgidmap", process, root.group, &[range(first.group)])
-            })
+            let range = |first| [Reserved { first, count: COUNT - 1 }];
+            made_by_tools((root.user, &range(first.user)), (root.group, &range(first.group)))
         }
         Mapping::Host | Mapping::One(_) => Err(io::ErrorKind::InvalidInput.into()),
     }
